@@ -1,0 +1,1 @@
+"""Make a restored image answer to the data it was restored from."""

@@ -1,0 +1,67 @@
+"""Choosing where to compute."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from napari_fidelity.core.errors import DeviceError
+from napari_fidelity.core.lazy import torch
+
+log = logging.getLogger(__name__)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device to compute on and say so in the log.
+
+    Parameters
+    ----------
+    name
+        ``"auto"`` takes CUDA if there is one, then Apple's MPS, then the CPU; or ``"cpu"``, ``"cuda"``,
+        ``"cuda:1"``, ``"mps"``.
+
+    Raises
+    ------
+    DeviceError
+        If the device asked for is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(
+            "The device name is not known", found=repr(name), do="Use auto, cpu, cuda, cuda:0 or mps"
+        ) from None
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise DeviceError(f"The device '{name}' is not there", found=f"{count} CUDA devices", do="Use --device cpu")
+    if device.type == "mps" and not _has_mps():
+        raise DeviceError("This machine has no Apple GPU that torch can use", do="Use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError("Only cpu, cuda and mps are supported", found=repr(name))
+    log.info("computing on %s", describe(device))
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """Name a device for people: the GPU's product name, or the CPU with its number of threads."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    if device.type == "mps":
+        return "the Apple GPU (mps)"
+    return f"the CPU ({torch.get_num_threads()} threads)"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the free memory of a device in bytes, or ``None`` where that cannot be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _has_mps() -> bool:
+    return bool(torch.backends.mps.is_available())

@@ -1,0 +1,108 @@
+"""The base of every declaration: methods, operators, noise models, stopping rules, recipes.
+
+One frozen pydantic model per variant. The dock widget, the command-line option, the recipe file and the
+provenance record are all made from the same declaration.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from napari_fidelity.core.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NESTED_LIST_LIMIT = 1024  # numbers; larger arrays are written compressed
+
+
+class Options(BaseModel):
+    """Frozen, validated settings; an unknown field is an error.
+
+    Raises
+    ------
+    OptionError
+        If a field is unknown or its value lies outside its declared range.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise option_error(type(self).__name__, error) from None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values (a JSON or TOML table), with the same errors as the constructor."""
+        return cls(**values)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated like the constructor."""
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**fields, **changes})
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the settings as plain values that JSON and TOML can hold (``None`` left out)."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def __eq__(self, other: object) -> bool:
+        # Arrays among the fields make pydantic's own comparison ambiguous.
+        return type(other) is type(self) and other.to_plain() == self.to_plain()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.model_dump_json()))
+
+
+def option_error(name: str, error: ValidationError) -> OptionError:
+    """Turn pydantic's report into one sentence that names field, value and rule."""
+    problems = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        if item["type"] == "extra_forbidden":
+            problems.append(f"there is no option '{where}'")
+        elif item["type"] == "missing":
+            problems.append(f"'{where}' is required")
+        else:
+            problems.append(f"'{where}' = {_short(item.get('input'))}: {item['msg']}")
+    return OptionError(f"{name}: " + "; ".join(problems))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _decode_array(value: Any) -> NDArray[np.floating[Any]]:
+    if isinstance(value, dict) and {"shape", "dtype", "zlib"} <= value.keys():
+        raw = zlib.decompress(base64.b64decode(value["zlib"]))
+        array = np.frombuffer(raw, dtype=np.dtype(value["dtype"])).reshape(value["shape"])
+    else:
+        array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"expected an array of real numbers, found dtype {array.dtype}")
+    array = np.array(array, dtype=np.float32 if array.dtype.kind != "f" or array.dtype.itemsize < 8 else np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{int((~np.isfinite(array)).sum())} entries are NaN or infinite")
+    array.setflags(write=False)
+    return array
+
+
+def _encode_array(array: NDArray[np.floating[Any]]) -> Any:
+    if array.size <= _NESTED_LIST_LIMIT:
+        return array.tolist()
+    packed = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 6)).decode("ascii")
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "zlib": packed}
+
+
+Array = Annotated[NDArray[np.floating[Any]], BeforeValidator(_decode_array), PlainSerializer(_encode_array)]
+"""A read-only array of finite floats as a field of options; JSON holds it as nested lists or compressed."""

@@ -1,0 +1,120 @@
+"""What a method yields and what it returns.
+
+Every method is a generator: ``Generator[Step, str | None, Result]``. The consumer decides on threads, progress
+bars, display and history. Pausing is not asking for the next step. Two ways to stop early:
+
+* ``generator.send("reason")`` asks the method to finish now; it returns its :class:`Result` with that reason;
+* ``generator.close()`` drops it; the last :class:`Step` still holds its estimate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    import torch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One iteration of a method.
+
+    Attributes
+    ----------
+    index
+        Number of the iteration, from 0.
+    total
+        The largest number of iterations there can be, or ``None`` if unknown.
+    loss
+        The objective at this iteration.
+    scores
+        Further numbers by name: ``"lr_psnr"`` in dB, ``"discrepancy"`` as a ratio, ``"held_out"`` …
+    estimate
+        Returns the image of this iteration, detached, ``(N, C, *spatial)``. Costs nothing until called.
+    seconds
+        Time since the method started.
+    """
+
+    index: int
+    total: int | None
+    loss: float
+    scores: Mapping[str, float]
+    estimate: Callable[[], torch.Tensor]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The numbers of one step, without its image: what a history is made of."""
+
+    index: int
+    loss: float
+    seconds: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, step: Step) -> Record:
+        """Keep a step's numbers and let its image go."""
+        return cls(step.index, step.loss, step.seconds, dict(step.scores))
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[T]):
+    """What a method returns.
+
+    Attributes
+    ----------
+    image
+        The restored image: a tensor ``(N, C, *spatial)`` from a method, an
+        :class:`~napari_fidelity.core.arrays.Image` from :func:`napari_fidelity.restore`.
+    history
+        One :class:`Record` per iteration.
+    stop_reason
+        Why the iteration ended, in words.
+    seconds
+        Wall-clock time of the method.
+    provenance
+        What the result was made from, as plain values.
+    snapshots
+        Estimates kept at chosen iterations, by iteration number.
+    """
+
+    image: T
+    history: tuple[Record, ...]
+    stop_reason: str
+    seconds: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    snapshots: Mapping[int, T] = field(default_factory=dict)
+
+
+def drain(
+    steps: Generator[Step, str | None, Result[T]],
+    on_step: Callable[[Step], str | None] | None = None,
+) -> Result[T]:
+    """Run a method to its end.
+
+    Parameters
+    ----------
+    steps
+        The generator a method's ``steps`` returned.
+    on_step
+        Called with each step; a string it returns asks the method to finish, with that as the reason.
+
+    Returns
+    -------
+    Result
+        What the method returned.
+    """
+    reply: str | None = None
+    try:
+        while True:
+            step = steps.send(reply) if reply is not None else next(steps)
+            reply = on_step(step) if on_step is not None else None
+    except StopIteration as stop:
+        result: Result[T] = stop.value
+        return result
