@@ -35,7 +35,7 @@ def choose_device(name: str = "auto") -> torch.device:
         ) from None
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise DeviceError(f"The device '{name}' is not there", found=f"{count} CUDA devices", do="Use --device cpu")
+        raise DeviceError(f"There is no device '{name}'", found=f"{count} CUDA devices", do="Use --device cpu")
     if device.type == "mps" and not _has_mps():
         raise DeviceError("This machine has no Apple GPU that torch can use", do="Use --device cpu")
     if device.type not in ("cpu", "cuda", "mps"):

@@ -32,7 +32,10 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        allow_inf_nan=False,
     )
 
     def __init__(self, **values: Any) -> None:
@@ -57,7 +60,7 @@ class Options(BaseModel):
 
     def __eq__(self, other: object) -> bool:
         # Arrays among the fields make pydantic's own comparison ambiguous.
-        return type(other) is type(self) and other.to_plain() == self.to_plain()  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.to_plain() == self.to_plain()
 
     def __hash__(self) -> int:
         return hash((type(self), self.model_dump_json()))
@@ -90,7 +93,7 @@ def _decode_array(value: Any) -> NDArray[np.floating[Any]]:
         array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"expected an array of real numbers, found dtype {array.dtype}")
-    array = np.array(array, dtype=np.float32 if array.dtype.kind != "f" or array.dtype.itemsize < 8 else np.float64)
+    array = np.array(array, dtype=np.float64 if array.dtype == np.float64 else np.float32)
     if not np.isfinite(array).all():
         raise ValueError(f"{int((~np.isfinite(array)).sum())} entries are NaN or infinite")
     array.setflags(write=False)
