@@ -1,1 +1,25 @@
-"""To be filled."""
+"""Stopping rules: why and when an iteration ends."""
+
+from napari_fidelity.stopping.rules import (
+    AnyOf,
+    AnyRule,
+    Budget,
+    Discrepancy,
+    HeldOut,
+    LRLPIPSDrop,
+    LRPSNRGain,
+    LRPSNRLevel,
+    StoppingRule,
+)
+
+__all__ = [
+    "AnyOf",
+    "AnyRule",
+    "Budget",
+    "Discrepancy",
+    "HeldOut",
+    "LRLPIPSDrop",
+    "LRPSNRGain",
+    "LRPSNRLevel",
+    "StoppingRule",
+]

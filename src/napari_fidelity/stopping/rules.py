@@ -1,0 +1,209 @@
+"""When to stop: small objects that look at steps and answer with a reason in words."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, SerializeAsAny, model_validator
+
+from napari_fidelity.core.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_fidelity.core.step import Step
+
+    Watcher = Callable[[Step], str | None]
+
+
+class StoppingRule(Options, ABC):
+    """Decides, step by step, whether to go on.
+
+    A rule itself is frozen; :meth:`watch` returns a function with the memory that one run needs. Rules
+    combine with ``|``: whichever speaks first ends the run.
+    """
+
+    kind: str
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Scores that the method has to compute for this rule, beyond the usual ones."""
+    best_by: ClassVar[str | None] = None
+    """The score whose lowest value marks the iteration to return; ``None`` returns the last one."""
+
+    @abstractmethod
+    def watch(self) -> Watcher:
+        """Return a fresh function ``step -> reason or None``."""
+
+    def parts(self) -> tuple[StoppingRule, ...]:
+        """Return the single rules this one is made of."""
+        return (self,)
+
+    def __or__(self, other: StoppingRule) -> AnyOf:
+        return AnyOf(rules=self.parts() + other.parts())
+
+
+class LRPSNRGain(StoppingRule):
+    """Stop when the PSNR on the measurement stops rising (Lucas 2020, section III-B).
+
+    The paper asks for a gain of 0.04 dB from one iteration to the next, which suits its slow SGD; with Adam
+    the PSNR jitters, so the gain is taken over a window of iterations.
+    """
+
+    kind: Literal["lr_psnr"] = "lr_psnr"
+    delta: float = Field(0.04, ge=0, description="Smallest gain worth going on for.", json_schema_extra={"unit": "dB"})
+    window: int = Field(1, ge=1, description="Number of iterations over which the gain is taken.")
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher; it reads the score ``lr_psnr``."""
+        return _plateau("lr_psnr", +1, self.delta, self.window, "PSNR on the measurement rose", "dB")
+
+
+class LRLPIPSDrop(StoppingRule):
+    """Stop when LPIPS between ``A x`` and ``y`` stops falling (Lucas 2020, section III-B, for GAN networks)."""
+
+    kind: Literal["lr_lpips"] = "lr_lpips"
+    needs: ClassVar[frozenset[str]] = frozenset({"lr_lpips"})
+    delta: float = Field(3e-5, ge=0, description="Smallest drop worth going on for.")
+    window: int = Field(1, ge=1, description="Number of iterations over which the drop is taken.")
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher; it reads the score ``lr_lpips``."""
+        return _plateau("lr_lpips", -1, self.delta, self.window, "LPIPS on the measurement fell", "")
+
+
+class LRPSNRLevel(StoppingRule):
+    """Stop when the measurement is explained to a given PSNR: a discrepancy rule for noise-free data."""
+
+    kind: Literal["lr_psnr_level"] = "lr_psnr_level"
+    level: float = Field(50.0, gt=0, description="PSNR of A x against y.", json_schema_extra={"unit": "dB"})
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher; it reads the score ``lr_psnr``."""
+
+        def look(step: Step) -> str | None:
+            value = step.scores["lr_psnr"]
+            if value < self.level:
+                return None
+            return f"the measurement is explained to {value:.1f} dB, {self.level:g} dB were asked for"
+
+        return look
+
+
+class Discrepancy(StoppingRule):
+    """Stop when the residual is as small as the noise (Morozov 1966): ``‖A x − y‖² ≤ τ n σ²``.
+
+    It needs a noise model of known strength; without one it never speaks.
+    """
+
+    kind: Literal["discrepancy"] = "discrepancy"
+    tau: float = Field(1.0, gt=0, description="Residual variance over noise variance at which to stop.")
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher; it reads the score ``discrepancy``."""
+
+        def look(step: Step) -> str | None:
+            value = step.scores.get("discrepancy", math.inf)
+            if not value <= self.tau:
+                return None
+            return f"the residual is as small as the noise (ratio {value:.3g}, at most {self.tau:g} asked for)"
+
+        return look
+
+
+class HeldOut(StoppingRule):
+    """Stop when measurement pixels that the fit never sees get worse; return the iteration best on them."""
+
+    kind: Literal["held_out"] = "held_out"
+    needs: ClassVar[frozenset[str]] = frozenset({"held_out"})
+    best_by: ClassVar[str | None] = "held_out"
+    fraction: float = Field(0.05, gt=0, lt=1, description="Share of the measurement pixels that are held out.")
+    patience: int = Field(10, ge=1, description="Iterations without improvement before stopping.")
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher; it reads the score ``held_out``."""
+        best, best_at = math.inf, 0
+
+        def look(step: Step) -> str | None:
+            nonlocal best, best_at
+            value = step.scores["held_out"]
+            if value < best:
+                best, best_at = value, step.index
+            if step.index - best_at < self.patience:
+                return None
+            return f"held-out pixels were best at iteration {best_at} and have not improved since"
+
+        return look
+
+
+class Budget(StoppingRule):
+    """Stop after a number of iterations or seconds, whichever comes first."""
+
+    kind: Literal["budget"] = "budget"
+    iterations: int | None = Field(None, ge=1, description="Largest number of iterations.")
+    seconds: float | None = Field(None, gt=0, description="Longest time.", json_schema_extra={"unit": "s"})
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Budget:
+        if self.iterations is None and self.seconds is None:
+            raise ValueError("a budget needs iterations, seconds or both")
+        return self
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher; it reads the step's index and time."""
+
+        def look(step: Step) -> str | None:
+            if self.iterations is not None and step.index >= self.iterations:
+                return f"the budget of {self.iterations} iterations is used up"
+            if self.seconds is not None and step.seconds >= self.seconds:
+                return f"the budget of {self.seconds:g} s is used up"
+            return None
+
+        return look
+
+
+class AnyOf(StoppingRule):
+    """Stop as soon as one of several rules speaks."""
+
+    kind: Literal["any"] = "any"
+    rules: tuple[SerializeAsAny[SingleRule], ...] = Field(min_length=1, description="The rules, asked in this order.")
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher over all rules."""
+        watchers = [rule.watch() for rule in self.rules]
+
+        def look(step: Step) -> str | None:
+            # Every rule has to see every step, so no short cut.
+            reasons = [watch(step) for watch in watchers]
+            return next((reason for reason in reasons if reason), None)
+
+        return look
+
+    def parts(self) -> tuple[StoppingRule, ...]:
+        """Return the single rules."""
+        return tuple(self.rules)
+
+
+def _plateau(score: str, sign: int, delta: float, window: int, phrase: str, unit: str) -> Watcher:
+    values: list[float] = []
+
+    def look(step: Step) -> str | None:
+        values.append(sign * step.scores[score])
+        if len(values) <= window:
+            return None
+        gain = max(values[-window:]) - max(values[:-window])
+        if gain >= delta:
+            return None
+        over = "iteration" if window == 1 else f"{window} iterations"
+        return f"{phrase} by {max(gain, 0.0):.3g} {unit} over the last {over}, less than {delta:g}".replace("  ", " ")
+
+    return look
+
+
+SingleRule = Annotated[
+    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Budget, Field(discriminator="kind")
+]
+AnyRule = Annotated[
+    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Budget | AnyOf, Field(discriminator="kind")
+]
+AnyOf.model_rebuild()
