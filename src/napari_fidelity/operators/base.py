@@ -10,13 +10,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from napari_fidelity.core.errors import ImageError, OptionError, ShapeError
 from napari_fidelity.core.options import Options
-from napari_fidelity.operators._cg import conjugate_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+
+RELATIVE_CUTOFF = 1e-6
+"""Eigenvalues of ``A Aᵀ`` below this fraction of the largest count as zero when ``ridge = 0``.
+
+Singular values below a thousandth of the largest carry nothing that survives noise; inverting them would
+multiply it by more than a thousand.
+"""
 
 
 class Operator(Options, ABC):
@@ -24,6 +31,15 @@ class Operator(Options, ABC):
 
     Operators are stateless, thread-safe and differentiable. Tensors are ``(N, C, *spatial)`` of any float
     dtype, on any device, spatial 2-D or 3-D as :attr:`spatial_dims` says; every channel is treated alike.
+
+    Raises
+    ------
+    ImageError
+        If a tensor is complex, integer, empty or has no batch and channel axes.
+    ShapeError
+        If an image shape and a measurement shape do not belong to each other.
+    OperatorError
+        If the operator is impossible, or impossible on an image of this size.
     """
 
     kind: str
@@ -50,14 +66,24 @@ class Operator(Options, ABC):
     ) -> torch.Tensor:
         """Return ``Aᵀ (A Aᵀ + ridge·I)⁻¹ y``: for ``ridge = 0`` the least-norm image that explains ``y``.
 
-        Subclasses give closed forms where there are any; this one solves by conjugate gradients.
+        Subclasses give closed forms where there are any, with eigenvalues of ``A Aᵀ`` below
+        :data:`RELATIVE_CUTOFF` of the largest cut off; this one solves by conjugate gradients.
         """
-        shape = tuple(image_shape) if image_shape is not None else self.image_shape(y.shape[2:])
+        from napari_fidelity.operators._autograd import linear_map
+        from napari_fidelity.operators._cg import conjugate_gradient
+
+        shape = self._check_measurement(y, image_shape)
+        check_ridge(ridge)
 
         def normal(r: torch.Tensor) -> torch.Tensor:
             return self.A(self.A_adjoint(r, shape)) + ridge * r
 
-        return self.A_adjoint(conjugate_gradient(normal, y), shape)
+        # (A Aᵀ + ridge·I)⁻¹ is symmetric, so the adjoint of the whole is the same solve after A
+        return linear_map(
+            y,
+            lambda r: self.A_adjoint(conjugate_gradient(normal, r), shape),
+            lambda g: conjugate_gradient(normal, self.A(g)),
+        )
 
     @abstractmethod
     def image_shape(self, measurement_shape: Sequence[int]) -> tuple[int, ...]:
@@ -66,3 +92,45 @@ class Operator(Options, ABC):
     @abstractmethod
     def measurement_shape(self, image_shape: Sequence[int]) -> tuple[int, ...]:
         """Return the spatial shape of the measurement of an image of this spatial shape."""
+
+    def _check_image(self, x: torch.Tensor) -> None:
+        check_tensor(x, self.spatial_dims)
+
+    def _check_measurement(self, y: torch.Tensor, image_shape: Sequence[int] | None) -> tuple[int, ...]:
+        """Check ``y`` and return the spatial shape of the image it belongs to."""
+        check_tensor(y, self.spatial_dims)
+        found = tuple(int(n) for n in y.shape[2:])
+        if image_shape is None:
+            return self.image_shape(found)
+        shape = tuple(int(n) for n in image_shape)
+        expected = self.measurement_shape(shape)
+        if expected != found:
+            raise ShapeError(
+                f"An image of shape {shape} gives a measurement of shape {expected}",
+                found=f"a measurement of shape {found}",
+                do=f"For this measurement the image has shape {self.image_shape(found)}",
+            )
+        return shape
+
+
+def check_tensor(x: torch.Tensor, spatial_dims: Sequence[int] = (2, 3)) -> None:
+    """Raise :class:`ImageError` unless ``x`` is a real floating-point tensor ``(N, C, *spatial)``."""
+    if x.is_complex():
+        raise ImageError("Operators work on real images", found=str(x.dtype), do="Pass its magnitude or real part")
+    if not x.is_floating_point():
+        raise ImageError("Operators work on floating-point images", found=str(x.dtype), do="Convert it to float")
+    if x.ndim - 2 not in spatial_dims:
+        wanted = " or ".join(f"{d}-D" for d in spatial_dims)
+        raise ImageError(
+            f"Expected a tensor (N, C, *spatial) with {wanted} space",
+            found=f"shape {tuple(x.shape)}",
+            do="Add the batch and channel axes",
+        )
+    if x.numel() == 0:
+        raise ImageError("The image is empty", found=f"shape {tuple(x.shape)}")
+
+
+def check_ridge(ridge: float) -> None:
+    """Raise :class:`OptionError` if the ridge is negative or not finite."""
+    if not 0 <= ridge < float("inf"):
+        raise OptionError("The ridge must be zero or positive", found=str(ridge))

@@ -1,0 +1,36 @@
+"""Linear maps with a coded adjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Map = Callable[[torch.Tensor], torch.Tensor]
+
+
+class _Linear(torch.autograd.Function):
+    """Gradient of a linear map = its adjoint; the adjoint is again such a map, so any order works."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: torch.Tensor, apply: Map, adjoint: Map) -> torch.Tensor:
+        return apply(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        _, ctx.apply, ctx.adjoint = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
+        return linear_map(grads[0], ctx.adjoint, ctx.apply), None, None
+
+
+def linear_map(x: torch.Tensor, apply: Map, adjoint: Map) -> torch.Tensor:
+    """Return ``apply(x)``; autograd uses ``adjoint`` and stores nothing in between."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return apply(x)
+    result: torch.Tensor = _Linear.apply(x, apply, adjoint)
+    return result
