@@ -1,0 +1,52 @@
+"""What is known of a trained network. Imports no torch: model lists are made without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is known of a trained network; texts are empty where nothing is known.
+
+    Attributes
+    ----------
+    id
+        Name of the model: a bundled id or the name of its file.
+    architecture
+        Name in the registry.
+    scale
+        Factor by which width and height grow.
+    n_channels
+        Channels of the input and of the output image.
+    n_parameters
+        Number of trained values.
+    value_range
+        Lowest and highest nominal intensity of input and output.
+    sha256
+        Hash of the file the weights came from, as hexadecimal digits.
+    licence
+        Licence of the weights.
+    trained_for
+        The degradation the network was trained to undo.
+    source
+        Where the weights come from, with the work to cite.
+    card
+        Everything else the file says of its making: data, seed, steps, numbers.
+    """
+
+    id: str
+    architecture: str
+    scale: int
+    n_channels: int
+    n_parameters: int
+    value_range: tuple[float, float] = (0.0, 1.0)
+    sha256: str = ""
+    licence: str = ""
+    trained_for: str = ""
+    source: str = ""
+    card: Mapping[str, Any] = field(default_factory=dict, hash=False)

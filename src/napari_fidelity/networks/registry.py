@@ -1,0 +1,99 @@
+"""The list of architectures. Imports no torch until a network is built."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from napari_fidelity.core.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from napari_fidelity.networks.base import RestorationNetwork
+
+# Name of the class, which is the name of the architecture, and the module of this package it lives in.
+# Detection asks in this order: the more particular first.
+ARCHITECTURES = {
+    "EDSR": "edsr",
+    "EnhanceNet": "enhancenet",
+}
+
+
+def architecture(name: str) -> type[RestorationNetwork]:
+    """Return the class of an architecture.
+
+    Raises
+    ------
+    ArchitectureError
+        If there is none of that name.
+    """
+    if name not in ARCHITECTURES:
+        near = difflib.get_close_matches(name, ARCHITECTURES, n=1, cutoff=0.5)
+        raise ArchitectureError(
+            f"There is no architecture '{name[:80]}'",
+            do=f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(ARCHITECTURES)}",
+        )
+    module = importlib.import_module(f"napari_fidelity.networks.{ARCHITECTURES[name]}")
+    cls: type[RestorationNetwork] = getattr(module, name)
+    return cls
+
+
+def build(name: str, config: Mapping[str, Any]) -> RestorationNetwork:
+    """Build an untrained network.
+
+    Parameters
+    ----------
+    name
+        Name of the architecture.
+    config
+        Arguments of its constructor, as its ``config()`` returns them.
+
+    Raises
+    ------
+    ArchitectureError
+        If there is no such architecture or setting, or a value is impossible.
+    """
+    cls = architecture(name)
+    try:
+        inspect.signature(cls).bind(**config)
+        return cls(**config)
+    except (TypeError, ValueError) as error:  # settings may come from a file that somebody else wrote
+        raise ArchitectureError(f"{name}: a setting is unknown, missing or impossible", found=str(error)) from None
+
+
+def detect(state_dict: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], dict[str, Any]]:
+    """Tell from weights alone which network they belong to.
+
+    Parameters
+    ----------
+    state_dict
+        Tensors by name.
+
+    Returns
+    -------
+    tuple
+        The class and the arguments that build the network.
+
+    Raises
+    ------
+    ArchitectureError
+        If the names belong to no architecture of the list, or the shapes do not fit.
+    """
+    for name in ARCHITECTURES:
+        cls = architecture(name)
+        if cls.detect(state_dict):
+            try:
+                return cls, cls.infer_config(state_dict)
+            except (TypeError, ValueError, LookupError, ArithmeticError):
+                raise ArchitectureError(f"The weights look like {name}, but their shapes do not fit") from None
+    first = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(state_dict.items())[:3])
+    raise ArchitectureError(
+        "The weights belong to none of the known architectures",
+        found=f"{len(state_dict)} tensors: {first}, …" if state_dict else "no tensors",
+        do=f"Known: {', '.join(ARCHITECTURES)}",
+    )
