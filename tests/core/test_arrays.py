@@ -160,7 +160,7 @@ def test_an_image_can_be_pickled():
 def test_nonfinite_values_are_counted_and_placed():
     data = np.zeros((2, 3, 4), np.float32)
     check_finite(Image.from_array(data, "ZYX"))
-    check_finite(Image.from_array(data.astype(np.uint8), "ZYX")))
+    check_finite(Image.from_array(data.astype(np.uint8), "ZYX"))
     data[1, 2, 3] = np.nan
     data[1, 0, 1] = -np.inf
     data[1, 1, 1] = np.inf
