@@ -170,7 +170,7 @@ def test_nonfinite_values_are_counted_and_placed():
 
 def test_unobserved_pixels_take_the_nearest_observed_value():
     data = np.array([[1.0, np.nan, np.nan, 9.0], [np.inf, 2.0, 8.0, 9.0]])
-    filled, observed = mask_nonfinite(Image.from_array(data, "ZYX", pixel_size={"Y": 10, "X": 1}))
+    filled, observed = mask_nonfinite(Image.from_array(data, pixel_size={"Y": 10, "X": 1}))
     np.testing.assert_array_equal(filled.data, [[1, 1, 9, 9], [2, 2, 8, 9]])
     np.testing.assert_array_equal(observed, np.isfinite(data))
     assert np.isnan(data[0, 1])  # the source stays as it was
