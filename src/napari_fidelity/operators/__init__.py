@@ -1,8 +1,46 @@
 """Image formation models ``A`` and noise models."""
 
 from napari_fidelity.operators.base import Operator
+from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
+from napari_fidelity.operators.compose import OPERATORS, AnyOperator, Compose
 from napari_fidelity.operators.identity import Identity
+from napari_fidelity.operators.mask import Mask, random_mask
+from napari_fidelity.operators.noise import (
+    NOISES,
+    AnyNoise,
+    GaussianNoise,
+    LaplaceNoise,
+    Noise,
+    PoissonGaussianNoise,
+    PoissonNoise,
+)
 from napari_fidelity.operators.resample import Downsample, resize
 from napari_fidelity.operators.separable import SeparableOperator
+from napari_fidelity.operators.spec import parse_noise, parse_operator
 
-__all__ = ["Downsample", "Identity", "Operator", "SeparableOperator", "resize"]
+__all__ = [
+    "NOISES",
+    "OPERATORS",
+    "AiryBlur",
+    "AnyNoise",
+    "AnyOperator",
+    "Blur",
+    "Compose",
+    "Downsample",
+    "GaussianBlur",
+    "GaussianNoise",
+    "Identity",
+    "LaplaceNoise",
+    "Mask",
+    "MotionBlur",
+    "Noise",
+    "Operator",
+    "PoissonGaussianNoise",
+    "PoissonNoise",
+    "SeparableOperator",
+    "UniformBlur",
+    "parse_noise",
+    "parse_operator",
+    "random_mask",
+    "resize",
+]

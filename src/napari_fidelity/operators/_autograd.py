@@ -21,11 +21,12 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        _, ctx.apply, ctx.adjoint = inputs
+        # not ctx.apply: autograd calls backward through that name
+        _, ctx.linear, ctx.adjoint = inputs
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
-        return linear_map(grads[0], ctx.adjoint, ctx.apply), None, None
+        return linear_map(grads[0], ctx.adjoint, ctx.linear), None, None
 
 
 def linear_map(x: torch.Tensor, apply: Map, adjoint: Map) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ def axis_matrix(chain: Chain, n: int, dtype: torch.dtype, device: torch.device) 
         stop = min(start + rows, m)
         first, last = _column_range(matrix, start, stop) if rows < m else (0, n)
         values = matrix[start:stop, first:last].toarray()
-        blocks.append(_Block((start, stop), (first, last), _tensor(values, dtype, device)))
+        blocks.append(_Block((start, stop), (first, last), plain_tensor(values, dtype, device)))
     return AxisMatrix((m, n), tuple(blocks))
 
 
@@ -99,13 +99,14 @@ def axis_spectrum(chain: Chain, n: int, dtype: torch.dtype, device: torch.device
     matrix = chain_matrix(chain, n)
     values, vectors = np.linalg.eigh((matrix @ matrix.T).toarray())
     parts = (np.maximum(values, 0), vectors.T, matrix.T @ vectors)
-    return Spectrum(*(_tensor(part, dtype, device) for part in parts))
+    return Spectrum(*(plain_tensor(part, dtype, device) for part in parts))
 
 
-def _tensor(values: NDArray[np.float64], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def plain_tensor(values: NDArray[np.floating[Any]], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Copy an array into a tensor that autograd accepts later, whatever mode is on now."""
     # A cache filled under inference mode would hold tensors that autograd refuses later.
     with torch.inference_mode(False):
-        return torch.from_numpy(np.ascontiguousarray(values)).to(dtype).to(device)
+        return torch.from_numpy(np.array(values, order="C")).to(dtype).to(device)
 
 
 def _column_range(matrix: csr_array, start: int, stop: int) -> tuple[int, int]:
@@ -126,3 +127,16 @@ def _multiply(matrix: torch.Tensor, x: torch.Tensor, dim: int) -> torch.Tensor:
     else:
         flat = torch.matmul(matrix, x.reshape(-1, x.shape[dim], inner))
     return flat.reshape(*before, matrix.shape[0], *after)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """An array held by an operator; compared by identity, so that caches can key on it."""
+
+    values: NDArray[np.floating[Any]]
+
+
+@lru_cache(maxsize=16)
+def held_tensor(held: Held, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return the array as a tensor, converted once per dtype and device."""
+    return plain_tensor(held.values, dtype, device)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from napari_fidelity.operators._axes import Chain
+
 RELATIVE_CUTOFF = 1e-6
 """Eigenvalues of ``A Aᵀ`` below this fraction of the largest count as zero when ``ridge = 0``.
 
@@ -67,23 +69,33 @@ class Operator(Options, ABC):
         """Return ``Aᵀ (A Aᵀ + ridge·I)⁻¹ y``: for ``ridge = 0`` the least-norm image that explains ``y``.
 
         Subclasses give closed forms where there are any, with eigenvalues of ``A Aᵀ`` below
-        :data:`RELATIVE_CUTOFF` of the largest cut off; this one solves by conjugate gradients.
+        :data:`RELATIVE_CUTOFF` of the largest cut off; this one solves by conjugate gradients (CGLS).
         """
         from napari_fidelity.operators._autograd import linear_map
-        from napari_fidelity.operators._cg import conjugate_gradient
+        from napari_fidelity.operators._cg import damped_least_squares
 
         shape = self._check_measurement(y, image_shape)
         check_ridge(ridge)
 
-        def normal(r: torch.Tensor) -> torch.Tensor:
-            return self.A(self.A_adjoint(r, shape)) + ridge * r
+        def backward(r: torch.Tensor) -> torch.Tensor:
+            return self.A_adjoint(r, shape)
 
-        # (A Aᵀ + ridge·I)⁻¹ is symmetric, so the adjoint of the whole is the same solve after A
+        # the adjoint of A's damped inverse is the damped inverse of A's adjoint
         return linear_map(
             y,
-            lambda r: self.A_adjoint(conjugate_gradient(normal, r), shape),
-            lambda g: conjugate_gradient(normal, self.A(g)),
+            lambda r: damped_least_squares(self.A, backward, r, ridge),
+            lambda g: damped_least_squares(backward, self.A, g, ridge),
         )
+
+    def chains(self, ndim: int) -> tuple[Chain, ...] | None:
+        """Return the factors along each of ``ndim`` spatial axes if the operator separates, else ``None``."""
+        return None
+
+    def __matmul__(self, other: Operator) -> Operator:
+        """Return ``self`` after ``other``: ``(A @ B)(x) = A(B(x))``."""
+        from napari_fidelity.operators.compose import Compose
+
+        return Compose(operators=(other, self))
 
     @abstractmethod
     def image_shape(self, measurement_shape: Sequence[int]) -> tuple[int, ...]:

@@ -8,15 +8,14 @@ from pydantic import Field
 
 from napari_fidelity.core.errors import ShapeError
 from napari_fidelity.operators._axes import Chain, Resample, Resize
+from napari_fidelity.operators._fields import PerAxis, per_axis
 from napari_fidelity.operators.base import check_tensor
-from napari_fidelity.operators.separable import SeparableOperator, forward, per_axis
+from napari_fidelity.operators.separable import SeparableOperator, forward
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
-
-Scale = Annotated[float, Field(ge=1, le=64)]
 
 
 class Downsample(SeparableOperator):
@@ -32,7 +31,7 @@ class Downsample(SeparableOperator):
     """
 
     kind: Literal["downsample"] = "downsample"
-    scale: Scale | tuple[Scale, Scale] | tuple[Scale, Scale, Scale] = Field(
+    scale: PerAxis[Annotated[float, Field(ge=1, le=64)]] = Field(
         4.0,
         description="Image samples per measurement sample, one number or one per axis (1 leaves an axis alone).",
         json_schema_extra={"unit": "×"},

@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from napari_fidelity.core.errors import OperatorError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.operators._axes import Chain, chain_image_size, chain_sizes
 from napari_fidelity.operators.base import RELATIVE_CUTOFF, Operator, check_ridge
@@ -55,9 +54,9 @@ class SeparableOperator(Operator):
         are left out. Measurements longer than :data:`CLOSED_FORM_LIMIT` are solved by conjugate gradients.
         """
         shape = self._check_measurement(y, image_shape)
-        if max(y.shape[2:]) > CLOSED_FORM_LIMIT:
-            return super().A_dagger(y, shape, ridge=ridge)
         check_ridge(ridge)
+        if not has_closed_form(y):
+            return super().A_dagger(y, shape, ridge=ridge)
         return pseudo_inverse(self.chains(len(shape)), y, shape, ridge)
 
     def image_shape(self, measurement_shape: Sequence[int]) -> tuple[int, ...]:  # noqa: D102 - inherited
@@ -85,6 +84,11 @@ def adjoint(chains: Sequence[Chain], y: torch.Tensor, shape: Sequence[int]) -> t
     for axis in reversed(_order(chains, shape)):
         y = axis_matrix(chains[axis], shape[axis], y.dtype, y.device).apply_transposed(y, 2 + axis)
     return y
+
+
+def has_closed_form(y: torch.Tensor) -> bool:
+    """Tell whether the eigendecompositions for measurement ``y`` are small enough to compute."""
+    return max(y.shape[2:]) <= CLOSED_FORM_LIMIT
 
 
 def pseudo_inverse(chains: Sequence[Chain], y: torch.Tensor, shape: Sequence[int], ridge: float) -> torch.Tensor:
@@ -119,14 +123,3 @@ def _order(chains: Sequence[Chain], shape: Sequence[int]) -> list[int]:
     """Return the axes that are acted on, the one that shrinks most first, so that the rest has less to do."""
     active = [axis for axis, chain in enumerate(chains) if chain]
     return sorted(active, key=lambda axis: chain_sizes(chains[axis], shape[axis]) / shape[axis])
-
-
-def per_axis(name: str, value: float | Sequence[float], ndim: int) -> tuple[float, ...]:
-    """Return one value per axis from one number or from exactly ``ndim`` numbers."""
-    if isinstance(value, int | float):
-        return (float(value),) * ndim
-    if len(value) != ndim:
-        raise OperatorError(
-            f"'{name}' has {len(value)} values", found=f"an image with {ndim} axes", do="Give one value per axis"
-        )
-    return tuple(float(v) for v in value)

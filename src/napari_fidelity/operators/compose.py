@@ -1,0 +1,124 @@
+"""Operators one after the other, and the explicit list of all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from napari_fidelity.core.errors import OperatorError
+from napari_fidelity.operators.base import Operator, check_ridge
+from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
+from napari_fidelity.operators.identity import Identity
+from napari_fidelity.operators.mask import Mask
+from napari_fidelity.operators.resample import Downsample
+from napari_fidelity.operators.separable import adjoint, forward, has_closed_form, pseudo_inverse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from napari_fidelity.operators._axes import Chain
+
+# The list of single operators: a new one is added here.
+SingleOperator = Identity | Downsample | GaussianBlur | UniformBlur | MotionBlur | AiryBlur | Blur | Mask
+
+
+class Compose(Operator):
+    """Operators applied one after the other, **the first one first**: ``[blur, downsample]`` blurs, then samples.
+
+    Nested compositions are flattened. If every part separates, the per-axis matrices are multiplied, and
+    ``A_dagger`` stays closed; otherwise it is solved by conjugate gradients.
+    """
+
+    kind: Literal["compose"] = "compose"
+    operators: tuple[Annotated[SingleOperator, Field(discriminator="kind")], ...] = Field(
+        min_length=1, description="The operators, first applied first."
+    )
+
+    @field_validator("operators", mode="before")
+    @classmethod
+    def _flatten(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        flat: list[Any] = []
+        for item in value:
+            if isinstance(item, Compose):
+                flat.extend(item.operators)
+            elif isinstance(item, dict) and item.get("kind") == "compose":
+                flat.extend(cls._flatten(item.get("operators", ())))
+            else:
+                flat.append(item)
+        return tuple(flat)
+
+    def chains(self, ndim: int) -> tuple[Chain, ...] | None:  # noqa: D102 - inherited
+        fused: list[Chain] = [()] * ndim
+        for operator in self.operators:
+            chains = operator.chains(ndim)
+            if chains is None:
+                return None
+            fused = [before + after for before, after in zip(fused, chains, strict=True)]
+        return tuple(fused)
+
+    def A(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - inherited
+        self._check_image(x)
+        self.measurement_shape(x.shape[2:])
+        chains = self.chains(x.ndim - 2)
+        if chains is not None:
+            return forward(chains, x)
+        for operator in self.operators:
+            x = operator.A(x)
+        return x
+
+    def A_adjoint(  # noqa: D102 - inherited
+        self, y: torch.Tensor, image_shape: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        shape = self._check_measurement(y, image_shape)
+        chains = self.chains(len(shape))
+        if chains is not None:
+            return adjoint(chains, y, shape)
+        shapes = [shape]
+        for operator in self.operators[:-1]:
+            shapes.append(operator.measurement_shape(shapes[-1]))
+        for operator, before in zip(reversed(self.operators), reversed(shapes), strict=True):
+            y = operator.A_adjoint(y, before)
+        return y
+
+    def A_dagger(  # noqa: D102 - inherited
+        self, y: torch.Tensor, image_shape: Sequence[int] | None = None, *, ridge: float = 0.0
+    ) -> torch.Tensor:
+        shape = self._check_measurement(y, image_shape)
+        check_ridge(ridge)
+        parts = [operator for operator in self.operators if not isinstance(operator, Identity)]
+        if len(parts) == 1:
+            return parts[0].A_dagger(y, shape, ridge=ridge)
+        chains = self.chains(len(shape))
+        if chains is not None and has_closed_form(y):
+            return pseudo_inverse(chains, y, shape, ridge)
+        return super().A_dagger(y, shape, ridge=ridge)
+
+    def image_shape(self, measurement_shape: Sequence[int]) -> tuple[int, ...]:  # noqa: D102 - inherited
+        given = shape = tuple(int(m) for m in measurement_shape)
+        for operator in reversed(self.operators):
+            # several image shapes can share a measurement shape; a mask says which one it is
+            shape = operator.mask.shape if isinstance(operator, Mask) else operator.image_shape(shape)
+        found = self.measurement_shape(shape)
+        if found != given:
+            raise OperatorError(
+                f"An image of shape {shape} gives a measurement of shape {found}", found=str(given)
+            )
+        return shape
+
+    def measurement_shape(self, image_shape: Sequence[int]) -> tuple[int, ...]:  # noqa: D102 - inherited
+        shape = tuple(int(n) for n in image_shape)
+        for operator in self.operators:
+            shape = operator.measurement_shape(shape)
+        return shape
+
+
+AnyOperator = Annotated[SingleOperator | Compose, Field(discriminator="kind")]
+"""Any operator as a field of options, told apart by ``kind``."""
+
+OPERATORS: tuple[type[Operator], ...] = (*get_args(SingleOperator), Compose)
+"""Every operator class."""
