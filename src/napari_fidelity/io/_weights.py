@@ -21,8 +21,11 @@ TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 
 # Under these keys training programs put the weights; averaged weights are the ones to use, so they come first.
 _WRAPPERS = ("params_ema", "state_dict_ema", "params", "state_dict", "model_state_dict", "model", "network", "net")
-# Left in front of every name by DataParallel, torch.compile and Lightning.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "generator.")
+# Left in front of every name by DataParallel and torch.compile.
+_PREFIXES = ("module.", "_orig_mod.")
+
+# In archives of TorchScript, of exported programs and of numpy, but not of torch.save.
+_PROGRAM = re.compile(r"/code/|constants\.pkl$|archive_format|exported_program|models/.*\.json$|\.npy$")
 
 _HEADER_LIMIT = 100_000_000  # bytes, the limit of the safetensors format itself
 
@@ -36,7 +39,8 @@ def read_bytes(path: Path) -> bytes:
         If it is no ordinary file, cannot be read or is empty.
     """
     if not path.is_file():
-        raise ModelFileError(f"'{path}' is not a file", do="Give the path of a model file")
+        what = "is not a file" if path.exists() else "does not exist"
+        raise ModelFileError(f"'{path}' {what}", do="Give the path of a model file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -129,12 +133,11 @@ def _refuse_programs(content: bytes, name: str) -> None:
         members = zipfile.ZipFile(io.BytesIO(content)).namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
         members = []
-    if any("/code/" in f"/{member}" or member.endswith(("constants.pkl", ".npy")) for member in members) or (
-        any("archive_format" in member or "exported_program" in member for member in members)
-    ):
+    culprit = next((member for member in members if _PROGRAM.search(member)), None)
+    if culprit is not None:
         raise ModelFileError(
             f"'{name}' is a program or a package, not weights alone",
-            found=f"an archive with '{members[0]}' in it",
+            found=f"an archive with '{culprit}' in it",
             do="Save its state_dict() from Python, or use a .safetensors file; nothing of it was run",
         )
 

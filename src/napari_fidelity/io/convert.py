@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from napari_fidelity.core.errors import ModelFileError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.io._atomic import check_output
+from napari_fidelity.io._weights import read_bytes
 from napari_fidelity.io.models import load_model, save_model
 from napari_fidelity.networks.info import ModelInfo
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def convert_model(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], *, overwrite: bool = False, **card: Any
+    source: str | os.PathLike[str], target: str | os.PathLike[str], /, *, overwrite: bool = False, **card: Any
 ) -> ModelInfo:
     """Rewrite a model as ``.safetensors`` with architecture, settings and card in its header.
 
@@ -110,12 +111,11 @@ def convert_enhancenet(path: str | os.PathLike[str]) -> EnhanceNet:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    if not path.is_file():
-        raise ModelFileError(f"There is no file '{path}'")
+    content = io.BytesIO(read_bytes(path))
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(content, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise whatever the broken file provokes
         raise ModelFileError(
             f"'{path.name}' is damaged or no .npz file of numbers",
             found=f"{type(error).__name__}: {error}",

@@ -234,9 +234,10 @@ def _read_info(content: bytes, name: str) -> ModelInfo:
 
 
 def _read_card(header: dict[str, Any], name: str) -> _Card | None:
-    text = (header.get("__metadata__") or {}).get(_KEY)
-    if text is None:
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or _KEY not in metadata:
         return None
+    text = metadata[_KEY]
     try:
         return _checked_range(_Card.model_validate_json(text))
     except (ValidationError, OptionError) as error:
