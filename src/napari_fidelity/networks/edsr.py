@@ -82,9 +82,9 @@ class EDSR(RestorationNetwork):
         self.n_channels = check_integer("EDSR", "n_channels", n_channels, 1, 64)
         self.n_feats = check_integer("EDSR", "n_feats", n_feats, 1, 2048)
         self.n_blocks = check_integer("EDSR", "n_blocks", n_blocks, 0, 512)
+        self.scale = check_integer("EDSR", "scale", scale, 1, 8)
         if scale not in _FACTORS:
             raise ArchitectureError(f"EDSR has no upsampler for ×{scale}", do=f"Use one of {sorted(_FACTORS)}")
-        self.scale = scale
         self.res_scale, *_ = _checked_numbers("res_scale", (res_scale,), 1)
         default = RGB_MEAN if n_channels == 3 else (0.5,) * n_channels
         self.mean = _checked_numbers("mean", default if mean is None else mean, n_channels)

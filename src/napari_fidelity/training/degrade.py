@@ -1,0 +1,113 @@
+"""Training pairs: random crops ``x`` of clean images and their measurements ``y = A x + noise``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from napari_fidelity.core.errors import ShapeError
+from napari_fidelity.core.lazy import torch
+from napari_fidelity.core.options import Options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_fidelity.training.images import TrainingSet
+    from napari_fidelity.training.synthetic import Image
+
+
+class Forward(Protocol):
+    """Anything with ``A(x)``: the package's operators, or a deepinv physics."""
+
+    def A(self, x: Tensor, /) -> Tensor:
+        """Map images (N, C, H, W) to measurements (N, C, h, w)."""
+        ...
+
+
+class Degrade(Options):
+    """How training pairs are cut and augmented."""
+
+    batch_size: int = Field(16, ge=1, le=4096, description="Pairs per step.")
+    patch_size: int = Field(
+        32,
+        ge=4,
+        le=1024,
+        description="Side of a patch of the measurement.",
+        json_schema_extra={"unit": "px"},
+    )
+    margin: int = Field(
+        6,
+        ge=0,
+        le=256,
+        description="Width cut away around a patch of the measurement, so that no border effect is learnt.",
+        json_schema_extra={"unit": "px"},
+    )
+    noise: float = Field(
+        0.0, ge=0, le=1, description="Standard deviation of Gaussian noise, for intensities in [0, 1]."
+    )
+    flip: bool = Field(True, description="Flip and transpose images at random.")
+    recolour: bool = Field(True, description="Permute colour channels and lower the contrast at random.")
+
+    def side(self, scale: int) -> int:
+        """Return the side, in pixels, that clean images must have at least for a network of this scale."""
+        return (self.patch_size + 2 * self.margin) * scale
+
+    def batch(
+        self, data: TrainingSet, operator: Forward, scale: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw one batch of pairs.
+
+        Images are augmented before ``A`` is applied: right for every operator, symmetric or not.
+
+        Parameters
+        ----------
+        data
+            Clean images, none smaller than :meth:`side`.
+        operator
+            The image formation model.
+        scale
+            Pixels of the image per pixel of the measurement, along each axis.
+        rng
+            Decides on images, places, augmentation and noise.
+
+        Returns
+        -------
+        tuple of Tensor
+            ``y`` (N, C, p, p) and ``x`` (N, C, p·scale, p·scale) for ``p = patch_size``; float32, x in [0, 1].
+
+        Raises
+        ------
+        ShapeError
+            If the operator does not reduce an image by exactly `scale`.
+        """
+        p, m, side = self.patch_size, self.margin, self.side(scale)
+        picks = rng.choice(len(data.images), self.batch_size, p=data.weights)
+        x = torch.from_numpy(np.stack([self._crop(data.images[i], side, rng) for i in picks]))
+        y = operator.A(x)
+        if y.shape[-2:] != (p + 2 * m, p + 2 * m):
+            raise ShapeError(
+                f"The operator does not reduce {side} × {side} pixels by exactly {scale}",
+                found=f"{y.shape[-2]} × {y.shape[-1]}",
+                do="Train with an operator of the network's scale that keeps the border",
+            )
+        if self.noise:
+            y = y + self.noise * torch.from_numpy(rng.standard_normal(tuple(y.shape), np.float32))
+        n, q = m * scale, p * scale
+        return y[..., m : m + p, m : m + p], x[..., n : n + q, n : n + q]
+
+    def _crop(self, image: Image, side: int, rng: np.random.Generator) -> Image:
+        i, j = (int(rng.integers(n - side + 1)) for n in image.shape[1:])
+        crop = image[:, i : i + side, j : j + side]
+        if self.flip:
+            flips, transpose = rng.integers(2, size=2), rng.integers(2)
+            crop = crop[:, :: 1 - 2 * flips[0], :: 1 - 2 * flips[1]]
+            crop = crop.transpose(0, 2, 1) if transpose else crop
+        if self.recolour:
+            crop = crop[rng.permutation(len(crop))] if rng.random() < 0.5 else crop
+            if rng.random() < 0.5:
+                # an affine map into [0, 1]: nothing is clipped
+                gain = rng.uniform(0.5, 1.0)
+                crop = gain * crop + rng.uniform(0, 1 - gain)
+        return np.ascontiguousarray(crop, np.float32)
