@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_fidelity.io.convert import convert_enhancenet, convert_model
+    from napari_fidelity.io.images import read_image, write_image
     from napari_fidelity.io.models import list_models, load_model, save_model
 
-__all__ = ["convert_enhancenet", "convert_model", "list_models", "load_model", "save_model"]
+__all__ = [
+    "convert_enhancenet",
+    "convert_model",
+    "list_models",
+    "load_model",
+    "read_image",
+    "save_model",
+    "write_image",
+]
 
 _MODULES = {
     "convert_enhancenet": "convert",
     "convert_model": "convert",
     "list_models": "models",
     "load_model": "models",
+    "read_image": "images",
     "save_model": "models",
+    "write_image": "images",
 }
 
 
