@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
-BANDED_FROM = 2048
-"""Axes of this many samples or more are applied in blocks of rows; below, one dense product is as fast."""
 
-_BLOCK_ROWS = 128
+def _blocking(device: torch.device) -> tuple[int, int]:
+    """Return the samples from which an axis is applied in blocks of rows, and the rows of a block.
+
+    Measured on one CPU core, float32, ×4 and ×2 downsampling and Gaussian blur of 256² to 2048²: blocks of 32 rows
+    gain a factor 2 at 512 samples and 10 at 2048, nothing at 256. A GPU prefers few large products.
+    """
+    return (384, 32) if device.type == "cpu" else (4096, 512)
 
 
 class _Block(NamedTuple):
@@ -83,7 +87,9 @@ def axis_matrix(chain: Chain, n: int, dtype: torch.dtype, device: torch.device) 
     """Return the matrix of ``chain`` on an axis of ``n`` samples."""
     matrix = chain_matrix(chain, n)
     m = matrix.shape[0]
-    rows = _BLOCK_ROWS if max(m, n) >= BANDED_FROM else m
+    limit, rows = _blocking(device)
+    if max(m, n) < limit:
+        rows = m
     blocks = []
     for start in range(0, m, rows):
         stop = min(start + rows, m)
