@@ -1,1 +1,23 @@
-"""To be filled."""
+"""How good is an image: against a reference, against the measurement, to the eye.
+
+Every metric takes numpy arrays, channel-last: ``(H, W)`` or ``(H, W, C)``;
+:func:`napari_fidelity.core.blocks.to_channel_last` makes them of tensors.
+"""
+
+from napari_fidelity.metrics.data import lr_psnr, residual
+from napari_fidelity.metrics.perceptual import lpips, lpips_available
+from napari_fidelity.metrics.reference import psnr, psnr_per_channel, rgb_to_y, ssim
+from napari_fidelity.metrics.table import Row, compare
+
+__all__ = [
+    "Row",
+    "compare",
+    "lpips",
+    "lpips_available",
+    "lr_psnr",
+    "psnr",
+    "psnr_per_channel",
+    "residual",
+    "rgb_to_y",
+    "ssim",
+]

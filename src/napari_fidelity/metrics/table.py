@@ -1,0 +1,131 @@
+"""The table of several images against one reference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from napari_fidelity.core.errors import FidelityError, OptionError
+from napari_fidelity.metrics.data import residual
+from napari_fidelity.metrics.perceptual import lpips
+from napari_fidelity.metrics.reference import psnr, ssim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import ArrayLike
+
+    from napari_fidelity.metrics.data import Forward
+    from napari_fidelity.metrics.reference import Channels
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The numbers of one image; NaN where there is none, with the reason among the notes.
+
+    Attributes
+    ----------
+    name
+        Of the image.
+    psnr, ssim
+        Against the reference; PSNR in dB.
+    residual, lr_psnr
+        Against the measurement: root mean square in its units, and as PSNR in dB.
+    lpips
+        Against the reference.
+    notes
+        Why a number is missing.
+    """
+
+    name: str
+    psnr: float = math.nan
+    ssim: float = math.nan
+    residual: float = math.nan
+    lr_psnr: float = math.nan
+    lpips: float = math.nan
+    notes: tuple[str, ...] = ()
+
+    def to_plain(self) -> dict[str, str | float | list[str]]:
+        """Return what there is as plain values; numbers that JSON lacks (infinity) become words."""
+        plain: dict[str, str | float | list[str]] = {"name": self.name}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isnan(value):
+                plain[field.name] = "infinity" if math.isinf(value) else value
+        if self.notes:
+            plain["notes"] = list(self.notes)
+        return plain
+
+
+def compare(
+    images: Mapping[str, ArrayLike],
+    reference: ArrayLike | None,
+    *,
+    data_range: float,
+    channels: Channels = "rgb",
+    crop: int = 0,
+    rounded: bool = False,
+    measurement: ArrayLike | None = None,
+    operator: Forward | None = None,
+    perceptual: bool = False,
+) -> list[Row]:
+    """Score several images.
+
+    Parameters
+    ----------
+    images
+        By name; each ``(H, W)`` or ``(H, W, C)``.
+    reference
+        The true image; without it only the measurement counts.
+    data_range, channels, crop, rounded
+        As for :func:`~napari_fidelity.metrics.psnr` (SSIM takes ``"each"`` as ``"rgb"``); LR-PSNR takes
+        ``data_range`` too.
+    measurement, operator
+        What the images were restored from; without both there is no residual.
+    perceptual
+        Whether to compute LPIPS as well.
+
+    Returns
+    -------
+    list of Row
+        In the order of ``images``. Where SSIM or LPIPS cannot be had (the image is too small, the library is
+        missing) it is NaN with a note, and the other numbers stand.
+
+    Raises
+    ------
+    ShapeError
+        If an image does not fit the reference or the measurement.
+    NonFiniteError
+        If an image holds NaN or infinity.
+    """
+    if (measurement is None) != (operator is None):
+        raise OptionError("A residual needs both the measurement and the operator")
+    luma: Literal["rgb", "y", "gray"] = "rgb" if channels == "each" else channels
+    rows = []
+    for name, image in images.items():
+        numbers: dict[str, float] = {}
+        notes: list[str] = []
+        if reference is not None:
+            numbers["psnr"] = psnr(
+                image, reference, data_range=data_range, channels=channels, crop=crop, rounded=rounded
+            )
+            attempts: dict[str, Callable[[], float]] = {
+                "ssim": partial(
+                    ssim, image, reference, data_range=data_range, channels=luma, crop=crop, rounded=rounded
+                )
+            }
+            if perceptual:
+                attempts["lpips"] = partial(lpips, image, reference, data_range=data_range)
+            for metric, attempt in attempts.items():
+                try:
+                    numbers[metric] = attempt()
+                except FidelityError as error:
+                    notes.append(f"{metric}: {error}")
+        if measurement is not None and operator is not None:
+            error_size = residual(image, measurement, operator)
+            numbers["residual"] = error_size
+            numbers["lr_psnr"] = 20 * math.log10(data_range / error_size) if error_size else math.inf
+        rows.append(Row(name, **numbers, notes=tuple(notes)))
+    return rows
