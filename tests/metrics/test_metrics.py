@@ -103,6 +103,7 @@ def test_cropping_and_rounding():
         (ShapeError, r"\(H, W\) or \(H, W, C\)", np.zeros(4), np.zeros(4), {}),
         (ShapeError, "leaves nothing", np.zeros((4, 5)), np.zeros((4, 5)), {"crop": 2}),
         (ShapeError, "2 channels", np.zeros((4, 5, 2)), np.zeros((4, 5, 2)), {"channels": "y"}),
+        (OptionError, "channels must be", np.zeros((4, 5)), np.zeros((4, 5)), {"channels": "Y"}),
         (OptionError, "channels must be", np.zeros((4, 5, 3)), np.zeros((4, 5, 3)), {"channels": "lab"}),
         (OptionError, "crop", np.zeros((4, 5)), np.zeros((4, 5)), {"crop": -1}),
         (OptionError, "data_range", np.zeros((4, 5)), np.zeros((4, 5)), {"data_range": 0}),
