@@ -63,5 +63,13 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that a device or the machine ran out of memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
+
+
 def _has_mps() -> bool:
     return bool(torch.backends.mps.is_available())

@@ -38,6 +38,8 @@ class Step:
         Returns the image of this iteration, detached, ``(N, C, *spatial)``. Costs nothing until called.
     seconds
         Time since the method started.
+    block, blocks
+        Which part of a larger image the step belongs to (slice, time point), and how many there are.
     """
 
     index: int
@@ -46,6 +48,8 @@ class Step:
     scores: Mapping[str, float]
     estimate: Callable[[], torch.Tensor]
     seconds: float = 0.0
+    block: int = 0
+    blocks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,12 @@ class Record:
     loss: float
     seconds: float
     scores: Mapping[str, float] = field(default_factory=dict)
+    block: int = 0
 
     @classmethod
     def of(cls, step: Step) -> Record:
         """Keep a step's numbers and let its image go."""
-        return cls(step.index, step.loss, step.seconds, dict(step.scores))
+        return cls(step.index, step.loss, step.seconds, dict(step.scores), step.block)
 
 
 @dataclass(frozen=True, slots=True)

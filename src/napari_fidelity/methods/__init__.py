@@ -1,1 +1,13 @@
-"""To be filled."""
+"""Methods: each one published, declared as options, run as a generator."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from napari_fidelity.methods.base import Method
+from napari_fidelity.methods.finetune import FineTune
+from napari_fidelity.methods.project import Project, project
+
+AnyMethod = Annotated[FineTune | Project, Field(discriminator="kind")]
+
+__all__ = ["AnyMethod", "FineTune", "Method", "Project", "project"]

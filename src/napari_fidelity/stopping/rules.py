@@ -51,7 +51,9 @@ class LRPSNRGain(StoppingRule):
     """
 
     kind: Literal["lr_psnr"] = "lr_psnr"
-    delta: float = Field(0.04, ge=0, description="Smallest gain worth going on for.", json_schema_extra={"unit": "dB"})
+    delta: float = Field(
+        0.04, ge=0, description="Smallest gain worth going on for.", json_schema_extra={"unit": "dB"}
+    )
     window: int = Field(1, ge=1, description="Number of iterations over which the gain is taken.")
 
     def watch(self) -> Watcher:
@@ -166,7 +168,9 @@ class AnyOf(StoppingRule):
     """Stop as soon as one of several rules speaks."""
 
     kind: Literal["any"] = "any"
-    rules: tuple[SerializeAsAny[SingleRule], ...] = Field(min_length=1, description="The rules, asked in this order.")
+    rules: tuple[SerializeAsAny[SingleRule], ...] = Field(
+        min_length=1, description="The rules, asked in this order."
+    )
 
     def watch(self) -> Watcher:
         """Return a fresh watcher over all rules."""
@@ -195,7 +199,9 @@ def _plateau(score: str, sign: int, delta: float, window: int, phrase: str, unit
         if gain >= delta:
             return None
         over = "iteration" if window == 1 else f"{window} iterations"
-        return f"{phrase} by {max(gain, 0.0):.3g} {unit} over the last {over}, less than {delta:g}".replace("  ", " ")
+        return f"{phrase} by {max(gain, 0.0):.3g} {unit} over the last {over}, less than {delta:g}".replace(
+            "  ", " "
+        )
 
     return look
 

@@ -1,0 +1,44 @@
+"""The eight flips and quarter turns of an image, and the average of a network over them.
+
+A restoration network should not care which way up an image is; what changes from view to view is what it made
+up. Averaging over the views (the geometric self-ensemble of Timofte 2016, doi:10.1109/CVPR.2016.206) keeps
+what they agree on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_fidelity.methods.base import LinearOperator
+
+
+def to_view(x: torch.Tensor, view: int) -> torch.Tensor:
+    """Flip and turn the last two axes: bit 0 flips rows, bit 1 flips columns, bit 2 swaps the axes."""
+    axes = [axis for bit, axis in ((1, -2), (2, -1)) if view & bit]
+    x = x.flip(axes) if axes else x
+    return x.transpose(-2, -1) if view & 4 else x
+
+
+def from_view(x: torch.Tensor, view: int) -> torch.Tensor:
+    """Undo :func:`to_view`."""
+    x = x.transpose(-2, -1) if view & 4 else x
+    axes = [axis for bit, axis in ((1, -2), (2, -1)) if view & bit]
+    return x.flip(axes) if axes else x
+
+
+class ViewedOperator:
+    """An image formation model as it acts on one view of the image."""
+
+    def __init__(self, operator: LinearOperator, view: int) -> None:
+        self.operator, self.view = operator, view
+
+    def A(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the model to an image given in this view."""
+        return to_view(self.operator.A(from_view(x, self.view)), self.view)
+
+    def A_adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        """Apply the adjoint to a measurement given in this view."""
+        return to_view(self.operator.A_adjoint(from_view(y, self.view)), self.view)

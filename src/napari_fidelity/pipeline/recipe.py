@@ -1,0 +1,122 @@
+"""A recipe: everything that turns a measurement into a result, as a plain document."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from napari_fidelity.core.errors import OptionError, RecipeError
+from napari_fidelity.core.options import Options
+from napari_fidelity.core.scaling import Mode, Scope
+from napari_fidelity.methods import AnyMethod, FineTune
+from napari_fidelity.operators import AnyNoise, AnyOperator, Downsample
+from napari_fidelity.stopping import AnyRule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ModelReference(Options):
+    """Which model: a bundled id or a file, with the hash that says it is still the same."""
+
+    name: str = Field(min_length=1, description="Bundled id, or path of a model file.")
+    scale: int | None = Field(
+        None, ge=1, description="Adapt a model trained for another scale to this one (scale surgery)."
+    )
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Hash of the file; a different one is refused."
+    )
+
+
+class Recipe(Options):
+    """Operator, noise, method, stopping rule, model, seed and intensity scaling of one restoration.
+
+    It round-trips through JSON and TOML, is part of every result's provenance, and
+    ``napari-fidelity run recipe.json in.tif out.tif`` replays it.
+    """
+
+    format: Literal[1] = Field(1, description="Version of this document's format.")
+    operator: AnyOperator = Field(Downsample(scale=4), description="Image formation model.")
+    noise: AnyNoise | None = Field(None, description="Noise model, in the measurement's intensity units.")
+    method: AnyMethod = Field(FineTune(), description="Method and its options.")
+    stop: AnyRule | None = Field(None, description="Stopping rule; left out, the method's own.")
+    model: ModelReference | None = Field(None, description="Restoration network.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
+    scaling: Mode = Field("auto", description="How intensities are brought to [0, 1].")
+    scope: Scope = Field("series", description="What one intensity scaling is found from.")
+    channels: Literal["joint", "each"] = Field(
+        "joint", description="Restore the channels of a multichannel image together, or each on its own."
+    )
+    nonfinite: Literal["error", "mask"] = Field(
+        "error", description="NaN and infinity: refuse them, or take them as unobserved pixels."
+    )
+    software: dict[str, str] = Field({}, description="Versions the result was made with.")
+
+    def to_json(self) -> str:
+        """Return the recipe as a JSON document."""
+        return json.dumps(self.to_plain(), indent=2, ensure_ascii=False) + "\n"
+
+    def to_toml(self) -> str:
+        """Return the recipe as a TOML document."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_plain())
+
+    @classmethod
+    def from_text(cls, text: str, format: Annotated[str, "json or toml"] = "json") -> Self:
+        """Read a recipe from a JSON or TOML document.
+
+        Raises
+        ------
+        RecipeError
+            If the document cannot be parsed or does not describe a recipe.
+        """
+        try:
+            values = tomllib.loads(text) if format == "toml" else json.loads(text)
+        except ValueError as error:
+            raise RecipeError(f"The recipe is not valid {format.upper()}", found=str(error)) from error
+        if not isinstance(values, dict):
+            raise RecipeError("A recipe is a table of settings", found=type(values).__name__)
+        return cls._checked(values)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a recipe from a ``.json`` or ``.toml`` file, or from the provenance written beside a result.
+
+        Raises
+        ------
+        RecipeError
+            If the file is missing, unreadable or holds no recipe.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"Cannot read the recipe '{path}'", found=str(error)) from error
+        return cls.from_text(text, _format_of(path))
+
+    def dumps(self, path: str | Path) -> str:
+        """Return the document in the format that belongs to a file name."""
+        return self.to_toml() if _format_of(Path(path)) == "toml" else self.to_json()
+
+    @classmethod
+    def _checked(cls, values: Mapping[str, Any]) -> Self:
+        # A provenance record holds its recipe beside what was measured.
+        inner = values.get("recipe", values)
+        if not isinstance(inner, dict):
+            raise RecipeError("The entry 'recipe' must be a table of settings", found=type(inner).__name__)
+        try:
+            return cls.parse(inner)
+        except OptionError as error:
+            raise RecipeError("The recipe cannot be used", found=str(error)) from error
+
+
+def _format_of(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".toml"):
+        raise RecipeError(f"A recipe's file name ends in .json or .toml, not '{suffix}'", found=path.name)
+    return suffix[1:]
