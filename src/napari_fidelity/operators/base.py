@@ -112,9 +112,7 @@ class Operator(Options, ABC):
         """Check ``y`` and return the spatial shape of the image it belongs to."""
         check_tensor(y, self.spatial_dims)
         found = tuple(int(n) for n in y.shape[2:])
-        if image_shape is None:
-            return self.image_shape(found)
-        shape = tuple(int(n) for n in image_shape)
+        shape = tuple(int(n) for n in (self.image_shape(found) if image_shape is None else image_shape))
         expected = self.measurement_shape(shape)
         if expected != found:
             raise ShapeError(
