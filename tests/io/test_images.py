@@ -334,3 +334,19 @@ def test_a_disk_that_really_fills_up_is_an_output_error(tmp_path: Path, monkeypa
     with pytest.raises(OutputError, match="could not be written"):
         write_image(np.zeros((500, 500), np.float32), tmp_path / "a.tif")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_form_that_cannot_hold_the_image_is_changed_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write_image(_image("YX", "float16"), tmp_path / "a.ome.tif")
+    assert "ome form of TIFF cannot hold this float16 image; written as plain" in caplog.text
+    assert read_image(tmp_path / "a.ome.tif").dtype == np.float16
+
+
+def test_lists_of_one_survive(tmp_path: Path):
+    table = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+    metadata = {"Labels": ["one"], "LUTs": [table], "Overlays": [b"overlay"], "ROI": b"region"}
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((7, 9), np.uint8), imagej=True, metadata=metadata)
+    write_image(read_image(tmp_path / "a.tif"), tmp_path / "b.tif")
+    kept = read_image(tmp_path / "b.tif").metadata["imagej"]
+    assert (kept["Labels"], kept["Overlays"], kept["ROI"]) == (["one"], [b"overlay"], b"region")
+    np.testing.assert_array_equal(kept["LUTs"], [table])

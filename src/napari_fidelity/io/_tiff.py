@@ -30,6 +30,7 @@ _OME_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32",
 _CLASSIC_LIMIT = 2**32 - 2**25  # bytes; ImageJ's form has no 64-bit offsets
 _TRUNCATED = ("invalid page offset", "invalid offset to first page", "invalid value offset")
 _STRUCTURE = {"ImageJ", "images", "channels", "slices", "frames", "hyperstack", "spacing", "unit", "finterval"}
+_LISTS = {"Labels", "LUTs", "Overlays"}
 _RANGES = {"min", "max", "Ranges"}
 
 
@@ -91,7 +92,9 @@ def write_tiff(
     """
     import tifffile
 
-    form = _possible_form(image, form)
+    wanted, form = form, _possible_form(image, form)
+    if wanted not in (None, form):
+        log.warning("the %s form of TIFF cannot hold this %s image; written as %s", wanted, image.dtype, form)
     axes = "".join(axis for axis in AXES if axis in image.axes)
     data = np.transpose(image.data, [image.axes.index(axis) for axis in axes])
     sizes = [image.pixel_size[axis] for axis in "XY"]
@@ -180,6 +183,8 @@ def _read_imagej(image: Image, metadata: dict[str, Any], page: tifffile.TiffPage
     if float(metadata.get("finterval") or 0) > 0 and "T" in image.axes:
         size["T"] = float(metadata["finterval"])
     kept = {name: value for name, value in metadata.items() if name not in _STRUCTURE | {"Info"}}
+    for name in kept.keys() & _LISTS:  # tifffile unwraps lists of one, and would take them apart on writing
+        kept[name] = kept[name] if isinstance(kept[name], list) else [kept[name]]
     info = rest.get("Info") if record else metadata.get("Info")
     kept |= {"Info": info} if info else {}
     image = image.replace(
