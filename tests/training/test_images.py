@@ -44,31 +44,38 @@ def test_power_law_noise_has_its_spectrum() -> None:
     assert np.log10(low / high) == pytest.approx(2, abs=0.3)
 
 
-def test_set_is_reproducible_and_weighted() -> None:
-    first, again = (training_set(3, n_synthetic=7, synthetic_size=32) for _ in range(2))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos")
+    for i in range(2):
+        photo = dead_leaves(np.random.default_rng(i), (230, 240)).transpose(1, 2, 0)
+        imsave(path / f"{i}.png", (255 * photo).astype(np.uint8), check_contrast=False)
+    return path
+
+
+def test_set_is_reproducible_and_weighted(folder: Path) -> None:
+    first, again = (training_set(3, n_synthetic=7, synthetic_size=32, folder=folder) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first.images, again.images, strict=True))
+    assert len(first.images) == 2 * 2 + 7  # each photograph whole and reduced by 1.4
     assert first.weights.sum() == pytest.approx(1)
-    assert first.weights[-7:].sum() == pytest.approx(0.4)
+    assert first.weights[-7:].sum() == pytest.approx(0.5)
     assert all(i.dtype == np.float32 and i.shape[0] == 3 and 0 <= i.min() <= i.max() <= 1 for i in first.images)
 
 
-def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photographs_of_the_wheel_without_what_validation_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_kwargs: object) -> None:
-        raise AssertionError("network")
+        raise AssertionError("nothing may be downloaded")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
-    training_set(n_synthetic=0)
-    validation_images()
-
-
-def test_validation_is_never_trained_on() -> None:
+    photos = training_set(n_synthetic=0).images
+    assert len(photos) > len((*images.PHOTOS, *images.PLAIN))
     for name, (held, kept) in images._HELD_OUT.items():
         seen = np.zeros(images._read_wheel(name).shape[1:], int)
         seen[held] += 1
         seen[kept] += 1
         assert seen.max() == 1
-    # no row of 32 held-out pixels occurs in a training photograph
-    known = {row.tobytes() for photo in training_set(n_synthetic=0).images for row in _windows(photo[0])}
+    # no row of 32 held-out pixels occurs in a photograph
+    known = {row.tobytes() for photo in photos for row in _windows(photo[0])}
     assert not any(row.tobytes() in known for image in validation_images() for row in image[0, ::16, :32])
 
 
@@ -113,8 +120,8 @@ def test_unusable_folders_are_named(tmp_path: Path) -> None:
         training_set(folder=tmp_path)
 
 
-def test_images_too_small_for_a_patch_are_left_out() -> None:
-    data = training_set(n_synthetic=3, synthetic_size=32)
+def test_images_too_small_for_a_patch_are_left_out(folder: Path) -> None:
+    data = training_set(n_synthetic=3, synthetic_size=32, folder=folder)
     large = data.at_least(100)
     assert len(large.images) == len(data.images) - 3
     assert large.weights.sum() == pytest.approx(1)
