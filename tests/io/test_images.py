@@ -93,7 +93,7 @@ def test_other_axis_orders_are_written_in_the_usual_order(tmp_path: Path):
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.integers(1, 9), st.integers(1, 9), st.floats(1e-3, 1e3), st.sampled_from(["nm", "µm", "mm", "pixel"]),
+    st.integers(1, 9), st.integers(1, 9), st.floats(1e-3, 1e3), st.sampled_from(["nm", "µm", "Å", "pixel"]),
     st.sampled_from(["a.tif", "a.ome.tif", "a.png"]),
 )  # fmt: skip
 def test_any_size_and_pixel_size_comes_back(tmp_path: Path, height, width, size, unit, name):
@@ -350,3 +350,6 @@ def test_lists_of_one_survive(tmp_path: Path):
     kept = read_image(tmp_path / "b.tif").metadata["imagej"]
     assert (kept["Labels"], kept["Overlays"], kept["ROI"]) == (["one"], [b"overlay"], b"region")
     np.testing.assert_array_equal(kept["LUTs"], [table])
+    finer = read_image(tmp_path / "b.tif").replace(data=np.zeros((14, 18), np.uint8))
+    write_image(finer, tmp_path / "c.tif")
+    assert not {"ROI", "Overlays"} & read_image(tmp_path / "c.tif").metadata["imagej"].keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _AGREE = 1e-5  # relative
 
 def usual_unit(name: str) -> str:
     r"""Return the usual name of a length unit: ``µm`` for ``micron``, ``um`` or ImageJ's ``\u00B5m``."""
-    name = name.strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ")
+    name = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda code: chr(int(code[1], 16)), name.strip())
     return _OTHER_NAMES.get(name.lower(), name)
 
 

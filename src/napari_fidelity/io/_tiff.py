@@ -32,6 +32,7 @@ _TRUNCATED = ("invalid page offset", "invalid offset to first page", "invalid va
 _STRUCTURE = {"ImageJ", "images", "channels", "slices", "frames", "hyperstack", "spacing", "unit", "finterval"}
 _LISTS = {"Labels", "LUTs", "Overlays"}
 _RANGES = {"min", "max", "Ranges"}
+_PLACES = {"ROI", "Overlays"}  # in pixels of the grid they were drawn on
 
 
 def read_tiff(path: Path, axes: str | None, alpha: Alpha, fits: Any) -> Image:
@@ -185,6 +186,7 @@ def _read_imagej(image: Image, metadata: dict[str, Any], page: tifffile.TiffPage
     kept = {name: value for name, value in metadata.items() if name not in _STRUCTURE | {"Info"}}
     for name in kept.keys() & _LISTS:  # tifffile unwraps lists of one, and would take them apart on writing
         kept[name] = kept[name] if isinstance(kept[name], list) else [kept[name]]
+    kept["grid"] = [image.sizes["Y"], image.sizes["X"]]
     info = rest.get("Info") if record else metadata.get("Info")
     kept |= {"Info": info} if info else {}
     image = image.replace(
@@ -197,10 +199,11 @@ def _read_imagej(image: Image, metadata: dict[str, Any], page: tifffile.TiffPage
 
 def _imagej_metadata(image: Image, axes: str, record: Mapping[str, Any], keep_display: bool) -> dict[str, Any]:
     kept = dict(image.metadata.get("imagej", {}))
-    if not keep_display:
-        kept = {name: value for name, value in kept.items() if name not in _RANGES}
+    same_grid = kept.pop("grid", None) == [image.sizes["Y"], image.sizes["X"]]
+    stale = (set() if keep_display else _RANGES) | (set() if same_grid else _PLACES)
+    kept = {name: value for name, value in kept.items() if name not in stale}
     metadata = {**kept, "axes": axes, "Info": dump_record(record, Info=kept.get("Info", ""))}
-    metadata["unit"] = image.unit.replace("µ", "\\u00B5").encode("ascii", "replace").decode()
+    metadata["unit"] = "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in image.unit)
     if "Z" in axes:
         metadata["spacing"] = image.pixel_size["Z"]
     if "T" in image.pixel_size:
