@@ -21,7 +21,7 @@ LENGTHS = {
 
 _OTHER_NAMES = {
     "um": "µm", "μm": "µm", "micron": "µm", "microns": "µm", "micrometer": "µm", "micrometre": "µm",
-    "inch": "in", "angstrom": "Å", "Å": "Å", "pixels": "pixel", "": "pixel", "nanometer": "nm", "millimeter": "mm",
+    "inch": "in", "angstrom": "Å", "pixels": "pixel", "": "pixel", "nanometer": "nm", "millimeter": "mm",
 }  # fmt: skip
 
 
