@@ -6,11 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_fidelity.io._atomic import atomic_write, check_output
     from napari_fidelity.io.convert import convert_enhancenet, convert_model
     from napari_fidelity.io.images import read_image, write_image
     from napari_fidelity.io.models import list_models, load_model, save_model
 
 __all__ = [
+    "atomic_write",
+    "check_output",
     "convert_enhancenet",
     "convert_model",
     "list_models",
@@ -21,6 +24,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "atomic_write": "_atomic",
+    "check_output": "_atomic",
     "convert_enhancenet": "convert",
     "convert_model": "convert",
     "list_models": "models",

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from napari_fidelity.methods.base import Method
 from napari_fidelity.methods.finetune import FineTune
-from napari_fidelity.methods.project import Project, project
+from napari_fidelity.methods.projection import Project, project
 
 AnyMethod = Annotated[FineTune | Project, Field(discriminator="kind")]
 

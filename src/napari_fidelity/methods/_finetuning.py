@@ -18,7 +18,7 @@ from napari_fidelity.methods.base import call_operator, check_fit, check_measure
 from napari_fidelity.methods.data_term import DataTerm, edge_mask, known_variance, total_variation
 from napari_fidelity.methods.last_layer import Change, Pass, Regression, find_last_layer, run_network
 from napari_fidelity.methods.parameters import choose_parameters
-from napari_fidelity.methods.project import project
+from napari_fidelity.methods.projection import project
 from napari_fidelity.methods.views import ViewedOperator, from_view, to_view
 from napari_fidelity.stopping.rules import Budget
 

@@ -1,0 +1,127 @@
+"""What the commands share: progress, Ctrl-C, messages, exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType, TracebackType
+
+    from napari_fidelity.core.errors import FidelityError
+    from napari_fidelity.core.step import Step
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+
+
+def set_up_logging(*, quiet: bool) -> None:
+    """Show the package's log on standard error: warnings only if ``quiet``."""
+    handler = RichHandler(console=err, show_time=False, show_path=False, markup=False)
+    log = logging.getLogger("napari_fidelity")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_error(error: FidelityError, *, as_json: bool) -> None:
+    """Tell the user what was wrong, what was found and what to do."""
+    if as_json:
+        detail = {"kind": type(error).__name__, "what": error.what, "found": error.found, "do": error.do}
+        print_json({"error": detail})
+        return
+    err.print("[bold red]Error:[/] ", end="")
+    err.print(str(error), markup=False)
+
+
+class Interrupt:
+    """Ctrl-C as a request: the first one ends the run with the best result so far, the second one aborts."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        err.print("\nStopping after this step with the best result so far; press Ctrl-C again to abort.")
+
+
+class Display:
+    """A progress bar over the steps of a run, with time left and the latest scores."""
+
+    def __init__(self, name: str, interrupt: Interrupt, progress: Progress) -> None:
+        self.interrupt, self.progress = interrupt, progress
+        self.task = progress.add_task(name, total=None, scores="")
+
+    def __call__(self, step: Step) -> str | None:
+        """Show a step; answer with a reason to stop once Ctrl-C was pressed."""
+        steps = step.total or 0
+        self.progress.update(
+            self.task,
+            completed=step.block * steps + min(step.index + 1, steps),
+            total=step.blocks * steps or None,
+            scores=_scores_text(step),
+        )
+        return "stopped by Ctrl-C" if self.interrupt.requested else None
+
+
+def _scores_text(step: Step) -> str:
+    shown = [f"loss {step.loss:.3g}"]
+    if "lr_psnr" in step.scores:
+        shown.append(f"LR-PSNR {step.scores['lr_psnr']:.2f} dB")
+    if "val_psnr" in step.scores:
+        shown.append(f"validation {step.scores['val_psnr']:.2f} dB")
+    return "  ".join(shown)
+
+
+@contextmanager
+def display(name: str, *, quiet: bool) -> Iterator[Display]:
+    """Show the progress of a run called ``name`` on standard error, and take Ctrl-C as a request to finish."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[scores]}"),
+        console=err,
+        disable=quiet,
+    )
+    with Interrupt() as interrupt, progress:
+        yield Display(name, interrupt, progress)

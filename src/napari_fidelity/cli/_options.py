@@ -1,0 +1,109 @@
+"""Options that several commands share, and options made from a method's own declaration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+from pydantic import BaseModel, Field, create_model
+
+if TYPE_CHECKING:
+    from napari_fidelity.core.options import Options
+
+Existing = Annotated[Path, Parameter(help="Image file: TIFF (plain, ImageJ, OME), PNG or JPEG.")]
+
+IMAGE = Group("Image and image formation", sort_key=1)
+METHOD = Group("Method", sort_key=2)
+RUN = Group("Running", sort_key=3)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Formation:
+    """How the measurement came about and how it is read."""
+
+    operator: Annotated[str | None, Parameter(group=IMAGE)] = None
+    """Image formation model, such as downsample:scale=4, or 'gaussian_blur:sigma=1.6 + downsample:scale=2' (the
+    first one acts on the image first). Left out: downsampling by the model's scale."""
+    noise: Annotated[str | None, Parameter(group=IMAGE)] = None
+    """Noise model in the image's intensity units, such as gaussian:sigma=25."""
+    axes: Annotated[str | None, Parameter(group=IMAGE)] = None
+    """Axes of the file where it does not name them, such as ZYX."""
+    scaling: Annotated[Literal["auto", "dtype", "minmax", "percentile", "none"], Parameter(group=IMAGE)] = "auto"
+    """How intensities are brought to [0, 1]."""
+    scope: Annotated[Literal["slice", "volume", "series"], Parameter(group=IMAGE)] = "series"
+    """What one intensity scaling is found from."""
+    channels: Annotated[Literal["joint", "each"], Parameter(group=IMAGE)] = "joint"
+    """Restore channels together, or each on its own."""
+    nonfinite: Annotated[Literal["error", "mask"], Parameter(group=IMAGE)] = "error"
+    """NaN and infinity: refuse them, or take them as unobserved pixels."""
+    alpha: Annotated[Literal["refuse", "drop"], Parameter(group=IMAGE)] = "refuse"
+    """What to do with an alpha channel."""
+
+    def recipe_fields(self) -> dict[str, Any]:
+        """Return the fields of a recipe that are given here as they are."""
+        names = ("scaling", "scope", "channels", "nonfinite")
+        return {name: getattr(self, name) for name in names}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Running:
+    """Where and how to run."""
+
+    seed: Annotated[int, Parameter(group=RUN)] = 0
+    """Seed of everything random."""
+    device: Annotated[str, Parameter(group=RUN)] = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    json: Annotated[bool, Parameter(group=RUN, negative="")] = False
+    """Print one JSON document instead of text; no progress bar."""
+    quiet: Annotated[bool, Parameter(group=RUN, negative="")] = False
+    """No progress bar, and only warnings in the log."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing but the outcome is to be printed."""
+        return self.json or self.quiet
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Writing:
+    """How the result is written."""
+
+    dtype: Annotated[Literal["float32", "input", "uint8", "uint16"], Parameter(group=RUN)] = "float32"
+    """Data type of the result; input is that of the source."""
+    overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False
+    """Replace files that exist."""
+    recipe: Annotated[Path | None, Parameter(group=RUN)] = None
+    """Write the recipe that replays this run to a .json or .toml file."""
+
+
+def table_of(declared: type[Options], *, leave_out: tuple[str, ...] = ("kind",), **types: Any) -> type[BaseModel]:
+    """Return a model of a declaration's fields for the command line: same names, defaults and help.
+
+    The limits are left to the declaration itself, which checks the values when it is built from them.
+
+    Parameters
+    ----------
+    declared
+        The options class.
+    leave_out
+        Fields that are no options on the command line.
+    types
+        Other types for some fields, where the declared one cannot be typed in.
+    """
+    fields: dict[str, Any] = {}
+    for name, info in declared.model_fields.items():
+        if name in leave_out:
+            continue
+        default = info.get_default(call_default_factory=True)
+        fields[name] = (types.get(name, info.annotation), Field(default, description=info.description))
+    return create_model(f"{declared.__name__}Table", **fields)
+
+
+def given(table: BaseModel) -> dict[str, Any]:
+    """Return the options that were given, not those at their defaults."""
+    return {name: getattr(table, name) for name in table.model_fields_set}

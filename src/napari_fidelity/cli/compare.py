@@ -1,0 +1,166 @@
+"""``compare``: scores of images against a reference, against the measurement, or both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from napari_fidelity.cli._console import OK, out, print_json
+from napari_fidelity.core.errors import ImageError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_fidelity.metrics import Row
+
+
+def compare(
+    images: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    reference: Path | None = None,
+    measurement: Path | None = None,
+    operator: str | None = None,
+    channels: Literal["rgb", "y", "gray", "each"] = "rgb",
+    crop: int = 0,
+    data_range: float | None = None,
+    rounded: bool = False,
+    lpips: bool = False,
+    csv: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Score images: PSNR and SSIM against a reference, the data residual against the measurement.
+
+    Parameters
+    ----------
+    images
+        Restored images, one or more.
+    reference
+        The true image.
+    measurement
+        What the images were restored from; needs --operator.
+    operator
+        Image formation model, such as downsample:scale=4.
+    channels
+        What PSNR and SSIM are taken on: all channels, luma (Y of YCbCr), their mean, or each channel's PSNR.
+    crop
+        Border left out, in pixels.
+    data_range
+        Difference of the largest and the smallest possible intensity; left out, that of the reference's integer
+        type, or the range of its values.
+    rounded
+        Round to whole intensities first, as the super-resolution papers do.
+    lpips
+        LPIPS as well (extra: metrics; its backbone must be on this machine).
+    csv
+        Write the table to this file.
+    json
+        Print one JSON document.
+    overwrite
+        Replace the file given by --csv.
+    """
+    from napari_fidelity import metrics
+    from napari_fidelity.operators import parse_operator
+
+    if reference is None and measurement is None:
+        raise OptionError("There is nothing to compare with", do="Give --reference, --measurement or both")
+    if measurement is not None and operator is None:
+        raise OptionError("The residual needs the image formation model", do="Give --operator")
+    true = _array(reference) if reference else None
+    seen = _array(measurement) if measurement else None
+    base = true if true is not None else seen
+    assert base is not None
+    rows = metrics.compare(
+        {str(path): _array(path) for path in images},
+        true,
+        data_range=data_range or _range_of(base),
+        channels=channels,
+        crop=crop,
+        rounded=rounded,
+        measurement=seen,
+        operator=parse_operator(operator) if operator and measurement else None,
+        perceptual=lpips,
+    )
+    if csv is not None:
+        _write_csv(rows, csv, overwrite=overwrite)
+    if json:
+        print_json([row.to_plain() for row in rows])
+    else:
+        print_rows(rows)
+    return OK
+
+
+def print_rows(rows: Sequence[Row], extra: dict[str, Sequence[str]] | None = None) -> None:
+    """Print scores as a table; columns that hold nothing are left out, ``extra`` ones are added."""
+    heads = {
+        "psnr": ("PSNR", "dB", 2),
+        "ssim": ("SSIM", "", 4),
+        "lpips": ("LPIPS", "", 4),
+        "residual": ("residual", "RMS", 4),
+        "lr_psnr": ("LR-PSNR", "dB", 2),
+    }
+    shown = [name for name in heads if any(name in row.to_plain() for row in rows)]
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("image", overflow="fold")
+    for name in shown:
+        head, unit, _ = heads[name]
+        table.add_column(f"{head} ({unit})" if unit else head, justify="right", no_wrap=True)
+    for head in extra or {}:
+        table.add_column(head, justify="right", no_wrap=True)
+    for i, row in enumerate(rows):
+        cells = [_cell(getattr(row, name), heads[name][2]) for name in shown]
+        table.add_row(row.name, *cells, *(values[i] for values in (extra or {}).values()))
+    out.print(table)
+    for row in rows:
+        for note in row.notes:
+            out.print(f"{row.name}: {note}", markup=False)
+
+
+def _cell(value: float, digits: int) -> str:
+    return "–" if value != value else f"{value:.{digits}f}"
+
+
+def _array(path: Path) -> NDArray[Any]:
+    from napari_fidelity.io import read_image
+
+    image = read_image(path, alpha="drop")
+    if image.axes not in ("YX", "YXS"):
+        raise ImageError(
+            "Only gray and RGB 2-D images are compared",
+            found=f"axes {image.axes} in '{path}'",
+            do="Cut out a slice",
+        )
+    return image.data
+
+
+def _range_of(data: NDArray[Any]) -> float:
+    import numpy as np
+
+    if data.dtype.kind in "ui":
+        info = np.iinfo(data.dtype)
+        return float(info.max) - float(info.min)
+    low, high = float(data.min()), float(data.max())
+    if low >= 0 and high <= 1:
+        return 1.0
+    return high - low or 1.0
+
+
+def _write_csv(rows: Sequence[Row], path: Path, *, overwrite: bool) -> None:
+    import csv
+
+    from napari_fidelity.io import atomic_write
+
+    with (
+        atomic_write(path, overwrite=overwrite) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as f,
+    ):
+        writer = csv.DictWriter(f, [name for name in asdict(rows[0]) if name != "notes"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
