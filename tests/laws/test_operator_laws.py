@@ -224,6 +224,24 @@ def test_dtype_is_kept(case: Case, dtype: torch.dtype) -> None:
 
 
 @every_case
+def test_autocast_changes_nothing(case: Case) -> None:
+    shape = (case.smallest + 5,) * case.dims[-1]
+    operator = case.make(shape)
+    x = torch.randn((1, 2, *shape), generator=torch.Generator().manual_seed(0))
+
+    def measured_and_back() -> tuple[torch.Tensor, ...]:
+        leaf = x.clone().requires_grad_()
+        y = operator.A(leaf)
+        (gradient,) = torch.autograd.grad(y.square().sum(), leaf)
+        return y, gradient, operator.A_adjoint(y, shape), operator.A_dagger(y, shape, ridge=0.1)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = measured_and_back()
+    for a, b in zip(found, measured_and_back(), strict=True):
+        assert torch.equal(a, b)
+
+
+@every_case
 def test_threads_agree(case: Case) -> None:
     shape = (case.smallest + 5,) * case.dims[-1]
     operator = case.make(shape)

@@ -1,8 +1,9 @@
-"""Linear maps with a coded adjoint."""
+"""Linear maps with a coded adjoint, in the precision of their input."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -35,3 +36,11 @@ def linear_map(x: torch.Tensor, apply: Map, adjoint: Map) -> torch.Tensor:
         return apply(x)
     result: torch.Tensor = _Linear.apply(x, apply, adjoint)
     return result
+
+
+def own_precision(x: torch.Tensor) -> AbstractContextManager[object]:
+    """Return a context in which autocast, if it is on, leaves ``x`` alone: bfloat16 data terms lose two digits."""
+    kind = x.device.type
+    if kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()

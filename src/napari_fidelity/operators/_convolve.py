@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_fidelity.operators._autograd import linear_map
+from napari_fidelity.operators._autograd import linear_map, own_precision
 from napari_fidelity.operators._axes import Border, border_index
 from napari_fidelity.operators._matrix import plain_tensor
 from napari_fidelity.operators.separable import inverse_eigenvalues
@@ -96,7 +96,8 @@ def _direct_transposed(y: torch.Tensor, kernel: Kernel) -> torch.Tensor:
 def _correlate(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     flat = x.reshape(-1, 1, *x.shape[2:])
     convolution = functional.conv2d if x.ndim == 4 else functional.conv3d
-    out = convolution(flat, weights[None, None])
+    with own_precision(x):
+        out = convolution(flat, weights[None, None])
     return out.reshape(*x.shape[:2], *out.shape[2:])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from napari_fidelity.operators._autograd import linear_map
+from napari_fidelity.operators._autograd import linear_map, own_precision
 from napari_fidelity.operators._axes import Chain, chain_matrix
 
 if TYPE_CHECKING:
@@ -42,21 +42,21 @@ class AxisMatrix:
 
     def apply(self, x: torch.Tensor, dim: int) -> torch.Tensor:
         """Multiply along axis ``dim`` of ``n`` samples."""
-        if len(self.blocks) == 1:
-            return _multiply(self.blocks[0].values, x, dim)
         return linear_map(x, lambda t: self._forward(t, dim), lambda t: self._backward(t, dim))
 
     def apply_transposed(self, y: torch.Tensor, dim: int) -> torch.Tensor:
         """Multiply by the transpose along axis ``dim`` of ``m`` samples."""
-        if len(self.blocks) == 1:
-            return _multiply(self.blocks[0].values.T, y, dim)
         return linear_map(y, lambda t: self._backward(t, dim), lambda t: self._forward(t, dim))
 
     def _forward(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+        if len(self.blocks) == 1:
+            return _multiply(self.blocks[0].values, x, dim)
         parts = [_multiply(b.values, x.narrow(dim, b.columns[0], _extent(b.columns)), dim) for b in self.blocks]
         return torch.cat(parts, dim)
 
     def _backward(self, y: torch.Tensor, dim: int) -> torch.Tensor:
+        if len(self.blocks) == 1:
+            return _multiply(self.blocks[0].values.T, y, dim)
         shape = list(y.shape)
         shape[dim] = self.shape[1]
         out = y.new_zeros(shape)
@@ -82,7 +82,7 @@ class Spectrum(NamedTuple):
         return _multiply(self.synthesis, z, dim)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def axis_matrix(chain: Chain, n: int, dtype: torch.dtype, device: torch.device) -> AxisMatrix:
     """Return the matrix of ``chain`` on an axis of ``n`` samples."""
     matrix = chain_matrix(chain, n)
@@ -99,7 +99,7 @@ def axis_matrix(chain: Chain, n: int, dtype: torch.dtype, device: torch.device) 
     return AxisMatrix((m, n), tuple(blocks))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def axis_spectrum(chain: Chain, n: int, dtype: torch.dtype, device: torch.device) -> Spectrum:
     """Return the eigendecomposition of ``M Mᵀ``, computed in float64."""
     matrix = chain_matrix(chain, n)
@@ -128,10 +128,11 @@ def _multiply(matrix: torch.Tensor, x: torch.Tensor, dim: int) -> torch.Tensor:
     """Multiply ``matrix (m, n)`` along axis ``dim`` of ``x``, without transposing ``x``."""
     before, after = x.shape[:dim], x.shape[dim + 1 :]
     inner = math.prod(after)
-    if inner == 1:
-        flat = x.reshape(-1, x.shape[dim]) @ matrix.T
-    else:
-        flat = torch.matmul(matrix, x.reshape(-1, x.shape[dim], inner))
+    with own_precision(x):
+        if inner == 1:
+            flat = x.reshape(-1, x.shape[dim]) @ matrix.T
+        else:
+            flat = torch.matmul(matrix, x.reshape(-1, x.shape[dim], inner))
     return flat.reshape(*before, matrix.shape[0], *after)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CLOSED_FORM_LIMIT = 3072
-"""Longest measurement axis whose eigendecomposition is computed (about 8 s, once); above, conjugate gradients."""
+"""Longest measurement axis that is diagonalised (some ten seconds, once); above, conjugate gradients."""
 
 
 class SeparableOperator(Operator):
