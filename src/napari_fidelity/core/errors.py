@@ -22,8 +22,8 @@ class FidelityError(Exception):
 
     def __init__(self, what: str, *, found: str = "", do: str = "") -> None:
         self.what, self.found, self.do = what, found, do
-        parts = [what, f"found {found}" if found else "", do]
-        super().__init__(". ".join(part.rstrip(".") for part in parts if part) + ".")
+        said = f"{what.rstrip('.')} (found: {found.rstrip('.')})" if found else what.rstrip(".")
+        super().__init__(f"{said}. {do.rstrip('.')}." if do else f"{said}.")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.found, self.do)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from functools import partial
@@ -13,27 +14,26 @@ from torch import nn
 from napari_fidelity.core.blocks import to_channel_last
 from napari_fidelity.core.errors import DivergedError, OperatorError, OptionError, ShapeError
 from napari_fidelity.core.step import Record, Result, Step
-from napari_fidelity.methods._network import Keeper, autocast, keep_float32, optimizer_for, private_copy, slow_down
+from napari_fidelity.methods._network import autocast, learning_rate, optimizer_for, private_copy
+from napari_fidelity.methods._outcome import Outcome
 from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
-from napari_fidelity.methods.data_term import DataTerm, edge_mask, known_variance, total_variation
+from napari_fidelity.methods.data_term import DataTerm, edge_mask, total_variation
 from napari_fidelity.methods.last_layer import Change, Pass, Regression, find_last_layer, run_network
 from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import project
-from napari_fidelity.methods.views import ViewedOperator, from_view, to_view
-from napari_fidelity.stopping.rules import Budget
+from napari_fidelity.methods.views import VIEWS, from_view, to_view
+from napari_fidelity.stopping.rules import Budget, HeldOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.methods.finetune import FineTune
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
-    Estimate = Callable[[], torch.Tensor]
+log = logging.getLogger(__name__)
 
-_MAX_RESTARTS = 3
-_SMALLEST_COPY = 24  # pixels of the measurement along an axis below which its coarser copy says nothing
+_NOISE_VARIANCE = 1 / 255**2  # of noise in [0, 1] from which on the ridge grows
+_SMALLEST_COPY = 8  # pixels of the coarser copy along an axis below which it says nothing
 
 
 class Run:
@@ -58,18 +58,22 @@ class Run:
         self.options, self.y, self.operator, self.noise, self.weights = options, y, operator, noise, weights
         self.stop, self.rng = stop, generator(rng)
         self.seed = self.rng.initial_seed()
-        self.history: list[Record] = []
         self.network = private_copy(model, y.device)
         self.autocast = autocast(options.precision, y.device)
-        self.first = self._first_output()
-        self.last = self._last_layer()
-        self.term = self._data_term()
+        first = self._first_output()
+        self.last = find_last_layer(self.network, y) if options.last_layer == "solve" else None
+        if options.last_layer == "solve" and self.last is None:
+            log.info("no layer of %s can be solved in closed form; all move by steps", type(model).__name__)
+        self.term = self._data_term(first)
+        # Samples of the image per sample of the measurement: what the closed form's weights go with.
+        self.ratio = first[0, 0].numel() / y[0, 0].numel()
+        self.copy = self._coarse_copy(first)
 
     # -- preparation ------------------------------------------------------------------------------------------
 
     def _first_output(self) -> torch.Tensor:
         with torch.no_grad():
-            x = self._forward(self.y)
+            x = self._pass(self.y).image
             if not bool(torch.isfinite(x).all()):
                 raise DivergedError(
                     "The network's output for this image is not finite",
@@ -79,24 +83,16 @@ class Run:
             check_fit(self.operator, x, self.y)
         return x
 
-    def _last_layer(self) -> nn.Conv2d | None:
-        if self.options.last_layer == "none":
-            return None
-        layer = find_last_layer(self.network, self.y)
-        # The image is the sum of this layer's products: bfloat16 would quantise it to 1 part in 256.
-        keep_float32(layer)
-        return layer
-
-    def _data_term(self) -> DataTerm:
+    def _data_term(self, first: torch.Tensor) -> DataTerm:
         mask = self.options.mask
         if isinstance(mask, str):
-            image_mask = edge_mask(self.first) if mask == "edges" else None
+            image_mask = edge_mask(first) if mask == "edges" else None
         else:
             image_mask = torch.from_numpy(mask.copy()).to(self.y)[None, None]
-            if image_mask.shape[2:] != self.first.shape[2:]:
+            if image_mask.shape[2:] != first.shape[2:]:
                 raise ShapeError(
                     "The mask does not have the restored image's size",
-                    found=f"{tuple(image_mask.shape[2:])} beside {tuple(self.first.shape[2:])}",
+                    found=f"{tuple(image_mask.shape[2:])} beside {tuple(first.shape[2:])}",
                 )
             if float(image_mask.min()) < 0 or float(image_mask.max()) == 0:
                 raise OptionError("A mask holds weights from 0 upward, not all 0")
@@ -105,133 +101,156 @@ class Run:
 
     def _split(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Keep some measurement pixels out of the fit if the stopping rule asks for it."""
-        fraction = next((part.fraction for part in self.stop.parts() if hasattr(part, "fraction")), None)
+        fraction = next((part.fraction for part in self.stop.parts() if isinstance(part, HeldOut)), None)
         if fraction is None:
             return self.weights, None
         seen = torch.ones_like(self.y[:1, :1]) if self.weights is None else self.weights
-        draw = torch.rand(self.y.shape[2:], generator=self.rng).to(self.y) < fraction
-        held_out = seen * draw
-        if not bool((held_out > 0).any()) or not bool((seen * ~draw > 0).any()):
+        draw = (torch.rand(self.y.shape[2:], generator=self.rng) < fraction).to(self.y)
+        held_out, fitted = seen * draw, seen * (1 - draw)
+        if not bool((held_out > 0).any()) or not bool((fitted > 0).any()):
             raise OptionError(
                 "The measurement is too small to hold pixels out", found=f"{tuple(self.y.shape)}, share {fraction}"
             )
-        return seen * ~draw, held_out
+        return fitted, held_out
 
-    # -- the gradient steps -----------------------------------------------------------------------------------
+    def _coarse_copy(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return ``(A y, y)``, a pair of which the network should make the second from the first.
+
+        ``None`` where there is no such pair: the operator does not coarsen or fits this image size alone, the
+        measurement has holes or noise, or the network's output would not have the right size.
+        """
+        fine, coarse = first.shape[2:], self.y.shape[2:]
+        if self.options.pairs == 0 or self.weights is not None or self.term.noise_variance > 0 or fine == coarse:
+            return None
+        factors = [round(n / m) for n, m in zip(fine, coarse, strict=True)]
+        sizes = [m // f * f for m, f in zip(coarse, factors, strict=True)]
+        if min(m // f for m, f in zip(sizes, factors, strict=True)) < _SMALLEST_COPY:
+            return None
+        target = self.y[..., : sizes[0], : sizes[1]].contiguous()
+        try:
+            small = call_operator(self.operator, target)
+        except OperatorError:
+            return None
+        expected = [m // f for m, f in zip(sizes, factors, strict=True)]
+        return (small, target) if list(small.shape[2:]) == expected else None
+
+    # -- the iteration ----------------------------------------------------------------------------------------
 
     def steps(self) -> Steps:
-        """Yield one step per gradient step, then one per view; return the result."""
+        """Yield one step per iteration; return the result."""
         options = self.options
-        if options.last_layer == "start":
-            self._solve(0).apply_to(self._layer)
-        keeper = Keeper(self.network, options)
-        reason = ""
-        if options.iterations:
-            reason = yield from self._descend(keeper)
-            keeper.restore_best()
-        image, cut_short = yield from self._finish()
-        snapshots = {}
-        for index, state in keeper.snapshots.items():
-            self.network.load_state_dict(state)
-            snapshots[index] = self._projected(torch.stack(list(self._views())).mean(dim=0)).cpu()
-        reason = "; ".join(part for part in (reason, cut_short) if part) or "solved in closed form"
-        return Result(image, tuple(self.history), reason, self._seconds(), {}, snapshots)
-
-    def _descend(self, keeper: Keeper) -> Generator[Step, str | None, str]:
-        options = self.options
-        parameters = choose_parameters(
-            self.network, options.parameters, rank=options.rank, rng=self.rng, last=self.last
-        )
+        parameters = self._parameters()
         anchor = [p.detach().clone() for p in parameters] if options.proximity else []
-        optimizer = optimizer_for(options, parameters)
-        watch = self.stop.watch()
-        index = restarts = 0
-        while True:
-            loss, residual, x = self._objective(parameters, anchor)
+        optimizer = optimizer_for(options, parameters) if parameters and options.iterations else None
+        outcome = Outcome(options, self._projected)
+        watchers = [(part, part.watch()) for part in self.stop.parts()]
+        history: list[Record] = []
+        reason = ""
+        for index in range(options.iterations + 1):
+            with torch.set_grad_enabled(optimizer is not None and index < options.iterations):
+                loss, image = self._objective(index, parameters, anchor)
             value = float(loss.detach())
             if not math.isfinite(value):
-                restarts += 1
-                if restarts > _MAX_RESTARTS or not keeper.has_best:
-                    return f"the iteration diverged at step {index}; the best image before it is returned"
-                keeper.restore_best()
-                slow_down(optimizer)
-                continue
-            scores = self._scores(residual)
-            keeper.see(index, scores.get("held_out", value))
-            step = self._step(index, value, scores, x.detach)
+                reason = f"the iteration diverged at step {index}; the image before it is returned"
+                break
+            estimate = outcome.take(image)
+            scores = self._scores(estimate)
+            outcome.judge(index, scores.get("held_out", math.inf if options.average else value))
+            finish = partial(self._projected, estimate)
+            step = Step(index, options.iterations + 1, value, scores, finish, self._seconds())
+            history.append(Record.of(step))
             reply = yield step
-            reason = reply or watch(step) or ("" if index < options.iterations else f"all {index} steps are done")
+            said = [(part, watch(step)) for part, watch in watchers]
+            reason = reply or self._reason(index, said)
             if reason:
-                return reason
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            index += 1
+                break
+            if optimizer is not None and index < options.iterations:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(options, index)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        reason = reason or f"all {options.iterations} gradient steps are done"
+        return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
+
+    def _reason(self, index: int, said: list[tuple[StoppingRule, str | None]]) -> str:
+        """Return why to stop; while the average still lacks views, only a budget can end the run."""
+        whole_round = not self.options.average or index + 1 >= self.options.views
+        return next((text for part, text in said if text and (whole_round or isinstance(part, Budget))), "")
+
+    def _parameters(self) -> list[nn.Parameter]:
+        options = self.options
+        if self.last is not None and options.parameters == "last":
+            return []
+        last = self.last or find_last_layer(self.network, self.y)
+        chosen = choose_parameters(self.network, options.parameters, rank=options.rank, rng=self.rng, last=last)
+        if self.last is None:
+            return chosen
+        solved = {id(p) for p in self.last.parameters()}
+        return [p for p in chosen if id(p) not in solved]
 
     def _objective(
-        self, parameters: list[nn.Parameter], anchor: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        x = self._forward(self.y)
-        loss, residual = self.term(x)
-        if self.options.tv:
-            loss = loss + self.options.tv * total_variation(x)
+        self, index: int, parameters: list[nn.Parameter], anchor: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss and the image, in its own orientation, of one iteration."""
+        options = self.options
+        view = VIEWS[index % options.views]
+        run = self._pass(to_view(self.y, view))
+        copy = self._copy_pass(view)
+        change = self._solve(run, copy, view) if self.last is not None else None
+        image = from_view(run.changed(change), view)
+        loss = self.term(image)
+        if copy is not None:
+            small, target = copy
+            loss = loss + self._pairs * (small.changed(change) - target).square().mean()
+        if options.tv:
+            loss = loss + options.tv * total_variation(image)
         if anchor:
             drift = [(p - a).square().sum() for p, a in zip(parameters, anchor, strict=True)]
-            loss = loss + self.options.proximity * torch.stack(drift).sum()
-        return loss, residual, x
+            loss = loss + options.proximity * torch.stack(drift).sum()
+        return loss, image.detach()
 
-    def _scores(self, residual: torch.Tensor) -> dict[str, float]:
-        scores = self.term.scores(residual)
-        if "lr_lpips" in set().union(*(part.needs for part in self.stop.parts())):
-            from napari_fidelity.metrics import lpips
-
-            scores["lr_lpips"] = lpips(to_channel_last(self.y + residual), to_channel_last(self.y))
-        return scores
-
-    def _step(self, index: int, loss: float, scores: dict[str, float], estimate: Estimate) -> Step:
-        total = self.options.iterations + self.options.views
-        step = Step(index, total, loss, scores, estimate, self._seconds())
-        self.history.append(Record.of(step))
-        return step
-
-    def _seconds(self) -> float:
-        return time.perf_counter() - self.started
-
-    def _forward(self, y: torch.Tensor) -> torch.Tensor:
-        with self.autocast:
-            x: torch.Tensor = self.network(y.contiguous(memory_format=torch.channels_last))
-        return x.float()
-
-    # -- the final image --------------------------------------------------------------------------------------
-
-    def _finish(self) -> Generator[Step, str | None, tuple[torch.Tensor, str]]:
-        """Average over the views, one step each; return the projected image, and why some views are missing."""
-        budget = [part.watch() for part in self.stop.parts() if isinstance(part, Budget) and part.seconds]
-        first = self.history[-1].index + 1 if self.history else 0
-        mean = torch.zeros_like(self.first)
-        for count, image in enumerate(self._views(), start=1):
-            mean = mean + (image - mean) / count
-            with torch.no_grad():
-                loss, residual = self.term(mean)
-            estimate = partial(self._projected, mean)
-            step = self._step(first + count - 1, float(loss), self.term.scores(residual), estimate)
-            reply = yield step
-            reason = reply or next((said for look in budget if (said := look(step))), "")
-            if reason and count < self.options.views:
-                return estimate(), f"{reason} (after {count} of {self.options.views} views)"
-        return self._projected(mean), ""
+    def _copy_pass(self, view: int) -> tuple[Pass, torch.Tensor] | None:
+        if self.copy is None:
+            return None
+        small, target = self.copy
+        return self._pass(to_view(small, view)), to_view(target, view)
 
     @torch.no_grad()
-    def _views(self) -> Iterator[torch.Tensor]:
-        """Yield the image as each view of it makes it, in its own orientation."""
-        for view in range(self.options.views):
-            y = to_view(self.y, view)
-            if self.options.last_layer == "finish":
-                run = self._pass(y)
-                image = self._regression(run, view).solve(self.options.ridge).applied(self._layer, run)
-            else:
-                image = self._forward(y)
-            yield from_view(image, view)
+    def _solve(self, run: Pass, copy: tuple[Pass, torch.Tensor] | None, view: int) -> Change:
+        """Solve the last layer for one view, from the measurement and from its coarser copy."""
+
+        def apply(z: torch.Tensor) -> torch.Tensor:
+            return to_view(self.term.linear(from_view(z, view)), view)
+
+        weights = self.term.row_weights
+        regression = Regression(run)
+        regression.add(
+            run,
+            to_view(self.term.linear_target(), view),
+            apply,
+            weights=None if weights is None else to_view(weights, view),
+        )
+        if copy is not None:
+            regression.add(*copy, lambda z: z, factor=self._pairs)
+        return regression.solve(self._ridge)
+
+    @property
+    def _pairs(self) -> float:
+        # The finer the image against the measurement, the less a copy coarser still has in common with it.
+        return 1.6 / self.ratio**2 if self.options.pairs is None else self.options.pairs
+
+    @property
+    def _ridge(self) -> float:
+        if self.options.ridge is not None:
+            return self.options.ridge
+        return 0.03 * self.ratio * (1 + self.term.noise_variance / _NOISE_VARIANCE)
+
+    def _pass(self, y: torch.Tensor) -> Pass:
+        with self.autocast:
+            return run_network(self.network, getattr(self, "last", None), y)
+
+    # -- what comes out ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _projected(self, image: torch.Tensor) -> torch.Tensor:
@@ -239,50 +258,15 @@ class Run:
             return image
         return project(image, self.y, self.operator, noise=self.noise, weights=self.weights, rng=self.seed)
 
-    @property
-    def _layer(self) -> nn.Conv2d:
-        assert self.last is not None
-        return self.last
+    @torch.no_grad()
+    def _scores(self, image: torch.Tensor) -> dict[str, float]:
+        prediction = self.operator.A(image)
+        scores = self.term.scores(prediction)
+        if any("lr_lpips" in part.needs for part in self.stop.parts()):
+            from napari_fidelity.metrics import lpips
 
-    def _pass(self, y: torch.Tensor) -> Pass:
-        with self.autocast:
-            return run_network(self.network, self._layer, y.contiguous(memory_format=torch.channels_last))
+            scores["lr_lpips"] = lpips(to_channel_last(prediction), to_channel_last(self.y))
+        return scores
 
-    def _solve(self, view: int) -> Change:
-        run = self._pass(to_view(self.y, view))
-        return self._regression(run, view).solve(self.options.ridge)
-
-    def _regression(self, run: Pass, view: int) -> Regression:
-        """Gather the equations for the last layer from the measurement and from its coarser copy."""
-        operator = ViewedOperator(self.operator, view)
-        y, weights = to_view(self.y, view), self.term.weights
-        if weights is not None:
-            weights = to_view(weights.expand_as(self.y), view)
-        variance = known_variance(self.noise, y)
-        regression = Regression(self._layer)
-        regression.add(run, y, operator.A, weights=weights, variance=variance)
-        coarse = self._coarse_copy() if self.options.pairs else None
-        if coarse is not None:
-            small, target = (to_view(part, view) for part in coarse)
-            regression.add(self._pass(small), target, lambda z: z, factor=self.options.pairs)
-        return regression
-
-    def _coarse_copy(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return ``(A y, y)``, a pair of which the network should make the second from the first.
-
-        ``None`` where there is no such pair: the operator does not coarsen, is defined for this image size
-        alone, parts of the measurement are missing, or the network's output would not have the right size.
-        """
-        if self.weights is not None or self.y.shape[2:] == self.first.shape[2:]:
-            return None
-        factor = [round(n / m) for n, m in zip(self.first.shape[2:], self.y.shape[2:], strict=True)]
-        height, width = (m // f * f for m, f in zip(self.y.shape[2:], factor, strict=True))
-        target = self.y[..., :height, :width].contiguous()
-        if min(height, width) < _SMALLEST_COPY:
-            return None
-        try:
-            small = call_operator(self.operator, target)
-        except OperatorError:
-            return None
-        expected = [m // f for m, f in zip((height, width), factor, strict=True)]
-        return (small, target) if list(small.shape[2:]) == expected else None
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started

@@ -88,10 +88,9 @@ def dagger(
     """Return ``Aᵀ (A Aᵀ + ridge·I)⁻¹ r`` for our own operators and for foreign ones alike."""
     if isinstance(operator, Operator):
         return operator.A_dagger(r, image_shape, ridge=ridge)
-    from napari_fidelity.operators._cg import conjugate_gradient
+    from napari_fidelity.operators._cg import damped_least_squares
 
-    solution = conjugate_gradient(lambda z: operator.A(operator.A_adjoint(z)) + ridge * z, r)
-    return operator.A_adjoint(solution)
+    return damped_least_squares(operator.A, operator.A_adjoint, r, ridge)
 
 
 def adjoint(operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:

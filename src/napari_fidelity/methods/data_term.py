@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,40 +44,62 @@ class DataTerm:
     held_out: torch.Tensor | None = None
     mask: torch.Tensor | None = None
 
-    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss and the residual ``A x − y`` for an image ``x``."""
-        prediction = self.operator.A(x)
-        residual = prediction - self.y
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the loss of an image ``x``."""
         if self.mask is not None:
-            return self._masked(residual), residual.detach()
-        variance = known_variance(self.noise, self.y)
-        if self.noise is None or variance is None:
-            terms = residual.square()
+            return (self.linear(x) - self.linear_target()).square().mean()
+        prediction = self.operator.A(x)
+        if self.noise is None or self._variance is None:
+            terms = (prediction - self.y).square()
         else:
             # A negative log-likelihood is r²/2σ²: times 2σ² it is comparable with the plain squared error.
-            terms = 2 * variance.mean() * self.noise.nll(prediction, self.y)
+            terms = 2 * self.noise_variance * self.noise.nll(prediction, self.y)
         if self.weights is None:
-            return terms.mean(), residual.detach()
+            return terms.mean()
         weights = self.weights.expand_as(terms)
-        return (terms * weights).sum() / weights.sum(), residual.detach()
+        return (terms * weights).sum() / weights.sum()
 
-    def _masked(self, residual: torch.Tensor) -> torch.Tensor:
-        """Return ``mean (M ⊙ up(A x − y))²`` with ``up`` bicubic to the image's grid (eq. 2)."""
-        assert self.mask is not None
-        variance = known_variance(self.noise, self.y)
-        if variance is not None:
-            residual = residual * (variance.mean() / variance.clamp_min(1e-12)).sqrt()
+    def linear(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the linear map whose distance from :meth:`linear_target` is the least-squares data term.
+
+        ``A x``, whitened by a noise that differs from pixel to pixel; with a mask, bicubically enlarged to the
+        image's grid and multiplied by the mask (eq. 2).
+        """
+        return self._seen(self.operator.A(x))
+
+    def linear_target(self) -> torch.Tensor:
+        """Return the measurement put through what :meth:`linear` does after ``A``."""
+        return self._seen(self.y)
+
+    def _seen(self, z: torch.Tensor) -> torch.Tensor:
+        if self._variance is not None:
+            z = z * (self.noise_variance / self._variance).sqrt()
+        if self.mask is None:
+            return z
         if self.weights is not None:
-            residual = residual * self.weights
-        if residual.shape[2:] != self.mask.shape[2:]:
-            residual = resize(residual, self.mask.shape[2:])
-        return (self.mask * residual).square().mean()
+            z = z * self.weights
+        return self.mask * (z if z.shape[2:] == self.mask.shape[2:] else resize(z, self.mask.shape[2:]))
 
-    def scores(self, residual: torch.Tensor) -> dict[str, float]:
-        """Return the numbers that stopping rules read, from a residual ``A x − y``."""
+    @property
+    def row_weights(self) -> torch.Tensor | None:
+        """Weights of the pixels of :meth:`linear_target`; the mask has taken them in already."""
+        return self.weights.expand_as(self.y) if self.weights is not None and self.mask is None else None
+
+    @cached_property
+    def _variance(self) -> torch.Tensor | None:
+        return known_variance(self.noise, self.y)
+
+    @cached_property
+    def noise_variance(self) -> float:
+        """Mean variance of the noise; 0 where it is not known."""
+        return 0.0 if self._variance is None else float(self._variance.mean())
+
+    def scores(self, prediction: torch.Tensor) -> dict[str, float]:
+        """Return the numbers that stopping rules read, from ``A x``."""
+        residual = prediction - self.y
         scores = {"lr_psnr": lr_psnr(residual, self.weights)}
-        if self.noise is not None and known_variance(self.noise, self.y) is not None:
-            scores["discrepancy"] = float(self.noise.discrepancy(self.y + residual, self.y, self.weights))
+        if self.noise is not None and self._variance is not None:
+            scores["discrepancy"] = float(self.noise.discrepancy(prediction, self.y, self.weights))
         if self.held_out is not None:
             scores["held_out"] = mean_square(residual, self.held_out)
         return scores
@@ -86,7 +109,7 @@ def known_variance(noise: Noise | None, y: torch.Tensor) -> torch.Tensor | None:
     """Return the noise variance of each pixel of ``y``, or ``None`` where the noise has no known strength."""
     if noise is None:
         return None
-    variance = noise.variance(y)
+    variance = noise.variance(y).expand_as(y)
     return variance if bool((variance > 0).all()) else None
 
 

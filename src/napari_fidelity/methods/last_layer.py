@@ -9,14 +9,11 @@ frequencies are known (the internal examples of Shocher 2018, arXiv:1712.06087).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-
-from napari_fidelity.core.errors import ArchitectureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,64 +33,74 @@ class Pass:
     image
         The network's output ``(N, C, H, W)``, float32.
     features
-        What entered the last layer, ``(N, F, H, W)``, float32.
+        What entered the last layer, ``(N, F, H, W)``, float32; ``None`` if no layer was watched.
+    layer
+        The last layer.
     """
 
     image: torch.Tensor
-    features: torch.Tensor
+    features: torch.Tensor | None = None
+    layer: nn.Conv2d | None = None
+
+    def changed(self, change: Change | None) -> torch.Tensor:
+        """Return the image as a changed last layer makes it, without running the network again."""
+        if change is None or self.features is None or self.layer is None:
+            return self.image
+        padded = pad_like(self.layer, self.features)
+        added = nn.functional.conv2d(padded, change.kernel, change.bias, dilation=self.layer.dilation)
+        return self.image + added + torch.einsum("oc,nchw->nohw", change.colour, self.image)
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of the last layer: kernel ``(C or 1, F, k, k)`` and bias ``(C or 1,)`` or ``None``."""
+    """A change of the last layer.
+
+    Attributes
+    ----------
+    kernel
+        Added to the layer's kernel, ``(C, F, k, k)``.
+    bias
+        Added to its bias, ``(C,)``.
+    colour
+        How much of each channel of the image is added to each, ``(C, C)``: what undoes a wrong brightness or
+        colour also of a network whose input reaches the output past its last layer.
+    """
 
     kernel: torch.Tensor
-    bias: torch.Tensor | None
-
-    def applied(self, layer: nn.Conv2d, run: Pass) -> torch.Tensor:
-        """Return the image of ``run`` as the changed layer makes it, without running the network again."""
-        padded = pad_like(layer, run.features)
-        return run.image + nn.functional.conv2d(padded, self.kernel, self.bias, dilation=layer.dilation)
-
-    @torch.no_grad()
-    def apply_to(self, layer: nn.Conv2d) -> None:
-        """Change the layer itself; for a gray image through an RGB network every channel gets the change."""
-        layer.weight += self.kernel
-        if layer.bias is not None and self.bias is not None:
-            layer.bias += self.bias
+    bias: torch.Tensor
+    colour: torch.Tensor
 
 
-def run_network(network: nn.Module, layer: nn.Conv2d, y: torch.Tensor) -> Pass:
+def run_network(network: nn.Module, layer: nn.Conv2d | None, y: torch.Tensor) -> Pass:
     """Run the network once and keep what enters its last layer."""
+    y = y.contiguous(memory_format=torch.channels_last)
+    if layer is None:
+        return Pass(network(y).float())
     kept: list[torch.Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].detach()))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
     try:
         x = network(y)
     finally:
         hook.remove()
-    return Pass(x.float(), kept[-1].float())
+    return Pass(x.float(), kept[-1].float(), layer)
 
 
-def find_last_layer(network: nn.Module, y: torch.Tensor) -> nn.Conv2d:
-    """Return the convolution that the network's output is affine in.
+def find_last_layer(network: nn.Module, y: torch.Tensor) -> nn.Conv2d | None:
+    """Return the last 2-D convolution that runs, if it runs once and at the image's own resolution.
 
-    A network may name it in its attribute ``last_layer``; otherwise it is the last 2-D convolution that runs.
-    Either way a doubling of its weights must show in the output as it should.
-
-    Raises
-    ------
-    ArchitectureError
-        If there is no such layer.
+    A network may name it in its attribute ``last_layer``. ``None`` if there is no such layer, as in networks
+    that end in a pixel shuffle: a change of that layer is no sum of shifted features in the image.
     """
     layer = getattr(network, "last_layer", None)
     if not isinstance(layer, nn.Conv2d):
         layer = _last_convolution(network, y)
-    if layer is None or not _is_affine_in(network, layer, y):
-        raise ArchitectureError(
-            f"{type(network).__name__} does not end in a convolution, so its last layer has no closed form",
-            do="Fine-tune it iteratively (last_layer: none)",
-        )
-    return layer
+    if layer is None or layer.stride != (1, 1):
+        return None
+    with torch.no_grad():
+        run = run_network(network, layer, y)
+    fits = run.features is not None and run.features.shape[::2] == run.image.shape[::2]
+    fits = fits and run.features is not None and run.features.shape[2:] == run.image.shape[2:]
+    return layer if fits else None
 
 
 def _last_convolution(network: nn.Module, y: torch.Tensor) -> nn.Conv2d | None:
@@ -113,48 +120,17 @@ def _last_convolution(network: nn.Module, y: torch.Tensor) -> nn.Conv2d | None:
     return ran[-1] if ran and ran.count(ran[-1]) == 1 else None
 
 
-@torch.no_grad()
-def _is_affine_in(network: nn.Module, layer: nn.Conv2d, y: torch.Tensor) -> bool:
-    """Check that a change of the layer's weights appears in the image as it is (or averaged to gray)."""
-    if layer.groups != 1 or layer.stride != (1, 1):
-        return False
-    run = run_network(network, layer, y)
-    original = layer.weight.detach().clone()
-    layer.weight.mul_(2)
-    doubled = network(y).float()
-    layer.weight.copy_(original)
-    if run.features.shape[2:] != run.image.shape[2:]:
-        return False
-    kernel = original.mean(dim=0, keepdim=True) if run.image.shape[1] == 1 else original
-    if kernel.shape[0] != run.image.shape[1]:
-        return False
-    expected = Change(kernel, None).applied(layer, run) - run.image
-    tolerance = 2e-2 * float(expected.abs().max())  # room for bfloat16
-    return bool(((doubled - run.image - expected).abs() <= tolerance + 1e-6).all())
-
-
-@dataclass(frozen=True)
-class Equations:
-    """Normal equations of noisy data, with the energy of the residual and of the noise in it."""
-
-    gram: torch.Tensor
-    moment: torch.Tensor
-    energy: float
-    noise: float
-
-    def residual(self, solution: torch.Tensor) -> float:
-        """Return the squared residual that a change of the layer leaves."""
-        fitted = (solution * (self.gram @ solution)).sum() - 2 * (solution * self.moment).sum()
-        return self.energy + float(fitted)
-
-
 class Regression:
-    """Ridge regression for the change of the last layer, gathered from one or more sets of equations."""
+    """Ridge regression for the change of the last layer, gathered from one or more sets of equations.
 
-    def __init__(self, layer: nn.Conv2d) -> None:
-        self.layer = layer
-        self.gram = self.moment = torch.zeros(())
-        self._data: Equations | None = None
+    The unknowns of each output channel are the layer's kernel, its bias, and one weight for each channel of the
+    image.
+    """
+
+    def __init__(self, run: Pass) -> None:
+        assert run.layer is not None
+        self.layer, self.n_channels = run.layer, run.image.shape[1]
+        self.gram = self.moment = torch.zeros((), dtype=torch.float64, device=run.image.device)
 
     def add(
         self,
@@ -163,10 +139,9 @@ class Regression:
         apply: Apply,
         *,
         weights: torch.Tensor | None = None,
-        variance: torch.Tensor | None = None,
         factor: float = 1.0,
     ) -> None:
-        """Ask that ``apply`` of the corrected image be ``target``.
+        """Ask that ``apply`` of the changed image be ``target``.
 
         Parameters
         ----------
@@ -178,8 +153,6 @@ class Regression:
             A linear map that treats channels alike: an operator's ``A``, or the identity.
         weights
             1 where the target was observed, 0 elsewhere.
-        variance
-            Variance of the target's noise, where it is known: :meth:`solve` will not fit below it.
         factor
             Weight of these equations.
 
@@ -188,50 +161,31 @@ class Regression:
         Memory is bounded: features pass through ``apply`` in chunks, and of more than 131072 pixels an even
         subset enters, weighted so that the sum keeps its size.
         """
-        residual = target - apply(run.image)
+        image = run.image.detach()
+        seen = apply(image)
+        residual = target - seen
         rows, share = _chosen_rows(residual, weights)
-        design = torch.cat([column[rows] for column in self._columns(run.features, apply)], dim=1)
-        wanted = _as_rows(residual)[rows].double()
+        columns = [column[rows] for column in self._columns(run, apply)]
+        design = torch.cat([*columns, _as_rows(seen)[rows]], dim=1)
+        wanted = _as_rows(residual)[rows]
         scale = factor / share
-        gram = scale * (design.T @ design).double()
-        moment = scale * (design.T.double() @ wanted)
-        self.gram, self.moment = self.gram.to(gram) + gram, self.moment.to(moment) + moment
-        if variance is not None:
-            noise = float(_as_rows(variance.expand_as(residual))[rows].double().sum())
-            self._data = Equations(gram, moment, scale * float(wanted.square().sum()), scale * noise)
+        self.gram = self.gram + scale * (design.T @ design).double()
+        self.moment = self.moment + scale * (design.T @ wanted).double()
 
     def solve(self, ridge: float) -> Change:
-        """Return the change that minimises the squared errors plus ``ridge`` times its own square.
-
-        Where the noise is known, ``ridge`` is raised until the residual is no smaller than the noise
-        (Morozov's discrepancy principle); a residual that is smaller already is left alone.
-        """
-        values, vectors = torch.linalg.eigh(self.gram)
-        moment = vectors.T @ self.moment
-
-        def change(ridge: float) -> torch.Tensor:
-            return torch.mm(vectors, moment / (values.clamp_min(0) + ridge)[:, None])
-
-        solution = change(ridge)
-        if self._data is not None and self._data.residual(solution) < self._data.noise:
-            low, high = math.log10(ridge), 12.0
-            for _ in range(40):
-                middle = (low + high) / 2
-                low, high = (
-                    (middle, high) if self._data.residual(change(10**middle)) < self._data.noise else (low, middle)
-                )
-            solution = change(10**high)
-        return self._as_change(solution.float())
-
-    def _as_change(self, solution: torch.Tensor) -> Change:
+        """Return the change that minimises the squared errors plus ``ridge`` times its own square."""
+        gram = self.gram.clone()
+        gram.diagonal().add_(ridge)
+        solution = torch.cholesky_solve(self.moment, torch.linalg.cholesky(gram)).float()
         size = (*self.layer.kernel_size, self.layer.in_channels)
         taps = size[0] * size[1] * size[2]
-        kernel = solution[:taps].T.reshape(-1, *size).movedim(-1, 1).contiguous()
-        return Change(kernel, solution[-1] if self.layer.bias is not None else None)
+        kernel = solution[:taps].T.reshape(self.n_channels, *size).movedim(-1, 1).contiguous()
+        return Change(kernel, solution[taps].contiguous(), solution[taps + 1 :].T.contiguous())
 
-    def _columns(self, features: torch.Tensor, apply: Apply) -> Iterator[torch.Tensor]:
+    def _columns(self, run: Pass, apply: Apply) -> Iterator[torch.Tensor]:
         """Yield ``apply`` of every shifted feature, a chunk of columns at a time, tap by tap; last the bias."""
-        layer = self.layer
+        assert run.features is not None
+        layer, features = self.layer, run.features.detach()
         padded = pad_like(layer, features)
         height, width = features.shape[2:]
         chunk = max(1, _CHUNK_BYTES // max(1, features[:, :1].numel() * 4))
@@ -241,8 +195,7 @@ class Regression:
                 shifted = padded[:, :, di : di + height, dj : dj + width]
                 for part in torch.split(shifted, chunk, dim=1):
                     yield _as_rows(apply(part.contiguous()))
-        if layer.bias is not None:
-            yield _as_rows(apply(torch.ones_like(features[:, :1])))
+        yield _as_rows(apply(torch.ones_like(features[:, :1])))
 
 
 def pad_like(layer: nn.Conv2d, features: torch.Tensor) -> torch.Tensor:

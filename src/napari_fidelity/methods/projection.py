@@ -144,13 +144,12 @@ def _weighted_dagger(
     variance: torch.Tensor | None,
     weights: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Solve ``Aᵀ W (W A Aᵀ W + λ V)⁻¹ W r`` by conjugate gradients."""
-    from napari_fidelity.operators._cg import conjugate_gradient
+    """Return the ``d`` that minimises ``‖S (A d − r)‖² + ridge ‖d‖²``, ``S`` scaling by weight and noise."""
+    from napari_fidelity.operators._cg import damped_least_squares
 
     seen = torch.ones_like(r) if weights is None else (weights > 0).to(r).expand_as(r)
-    relative = torch.ones_like(r) if variance is None else variance / variance.mean().clamp_min(1e-30)
-
-    def normal(z: torch.Tensor) -> torch.Tensor:
-        return seen * operator.A(adjoint(operator, seen * z, shape)) + ridge * relative * z
-
-    return adjoint(operator, seen * conjugate_gradient(normal, seen * r), shape)
+    if variance is not None:
+        seen = seen * (variance.mean() / variance).sqrt()
+    return damped_least_squares(
+        lambda d: seen * operator.A(d), lambda z: adjoint(operator, seen * z, shape), seen * r, ridge
+    )

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from napari_fidelity.methods.base import LinearOperator
+
+VIEWS = (0, 3, 5, 6, 1, 2, 4, 7)
+"""The views in the order to go through them: as it is, half turn, quarter turns, then the mirrored ones."""
 
 
 def to_view(x: torch.Tensor, view: int) -> torch.Tensor:
@@ -27,18 +29,3 @@ def from_view(x: torch.Tensor, view: int) -> torch.Tensor:
     x = x.transpose(-2, -1) if view & 4 else x
     axes = [axis for bit, axis in ((1, -2), (2, -1)) if view & bit]
     return x.flip(axes) if axes else x
-
-
-class ViewedOperator:
-    """An image formation model as it acts on one view of the image."""
-
-    def __init__(self, operator: LinearOperator, view: int) -> None:
-        self.operator, self.view = operator, view
-
-    def A(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the model to an image given in this view."""
-        return to_view(self.operator.A(from_view(x, self.view)), self.view)
-
-    def A_adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        """Apply the adjoint to a measurement given in this view."""
-        return to_view(self.operator.A_adjoint(from_view(y, self.view)), self.view)

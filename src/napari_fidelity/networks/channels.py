@@ -30,40 +30,22 @@ class GrayThroughRGB(nn.Module):
         return layer if isinstance(layer, nn.Module) else None
 
 
-class ChannelByChannel(nn.Module):
-    """A network for gray images on any number of channels: each goes through it on its own."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, y: torch.Tensor) -> torch.Tensor:
-        """Restore ``(N, C, H, W)``."""
-        gray: torch.Tensor = self.network(y.reshape(-1, 1, *y.shape[2:]))
-        return gray.reshape(*y.shape[:2], *gray.shape[2:])
-
-
-def for_channels(network: nn.Module, n_channels: int) -> nn.Module:
-    """Return the network, or one around it, that takes images with ``n_channels`` channels.
+def for_gray(network: nn.Module) -> nn.Module:
+    """Return the network, or one around it, that takes images with one channel.
 
     Parameters
     ----------
     network
-        A network; its attribute ``n_channels`` says what it was trained for (any number if it has none).
-    n_channels
-        Channels of the image.
+        A network; its attribute ``n_channels`` says what it was trained for.
 
     Raises
     ------
     ArchitectureError
-        If the network needs more channels than a gray or an RGB image has.
+        If it was trained for anything but gray or RGB images.
     """
-    trained = getattr(network, "n_channels", n_channels)
-    if trained == n_channels:
-        return network
+    trained = getattr(network, "n_channels", 1)
     if trained not in (1, 3):
         raise ArchitectureError(
-            f"The network takes images of {trained} channels", found=f"{n_channels}", do="Choose another model"
+            f"The network takes images of {trained} channels, not one by one", do="Choose another model"
         )
-    gray = network if trained == 1 else GrayThroughRGB(network)
-    return gray if n_channels == 1 else ChannelByChannel(gray)
+    return network if trained == 1 else GrayThroughRGB(network)

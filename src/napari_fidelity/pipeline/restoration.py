@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,12 +24,11 @@ from napari_fidelity.pipeline.recipe import ModelReference, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from os import PathLike
 
     from numpy.typing import ArrayLike, DTypeLike
 
     from napari_fidelity.methods.base import LinearOperator, Method, Network
-    from napari_fidelity.networks import ModelInfo
+    from napari_fidelity.networks import RestorationNetwork
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
@@ -41,7 +42,7 @@ def restore(
     *,
     operator: LinearOperator,
     method: Method | None = None,
-    model: Network | str | PathLike[str] | None = None,
+    model: Network | str | os.PathLike[str] | None = None,
     noise: Noise | None = None,
     stop: StoppingRule | None = None,
     seed: int = 0,
@@ -101,7 +102,7 @@ def restore_steps(
     *,
     operator: LinearOperator | None = None,
     method: Method | None = None,
-    model: Network | str | PathLike[str] | None = None,
+    model: Network | str | os.PathLike[str] | None = None,
     noise: Noise | None = None,
     stop: StoppingRule | None = None,
     seed: int = 0,
@@ -158,13 +159,14 @@ def run_recipe(
     image, observed = mask_nonfinite(image) if recipe.nonfinite == "mask" else (image, None)
     check_finite(image)
     if network is None and recipe.model is not None:
-        network = load_reference(recipe.model, where)
-        recipe = recipe.replace(model=recipe.model.replace(sha256=network.info.sha256 or None))
+        loaded = load_reference(recipe.model, where)
+        recipe = recipe.replace(model=recipe.model.replace(sha256=loaded.info.sha256 or None))
+        network = loaded
     run = _Run(recipe, image, observed, network, operator or recipe.operator, where)
     return (yield from run.steps(dtype, started))
 
 
-def load_reference(reference: ModelReference, device: torch.device | str = "cpu") -> Any:
+def load_reference(reference: ModelReference, device: torch.device | str = "cpu") -> RestorationNetwork:
     """Load the model a recipe names.
 
     Raises
@@ -198,6 +200,7 @@ class _Run:
         self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
         self.scaling = fit_scaling(image, recipe.scaling, recipe.scope, channels=recipe.channels)
         self.blocks = planes(image, "YX", recipe.channels)
+        self.fold = False
         self.network = self._adapted(network)
         self.seen = None
         if observed is not None and not observed.all():
@@ -206,9 +209,20 @@ class _Run:
     def _adapted(self, network: Network | None) -> Network | None:
         if network is None or not isinstance(network, torch.nn.Module):
             return network
-        from napari_fidelity.networks.channels import for_channels
+        from napari_fidelity.networks.channels import for_gray
 
-        return for_channels(network, len(self.blocks[0].data)).to(self.device)
+        # Channels that the network does not know run through it one by one, as a batch.
+        self.fold = getattr(network, "n_channels", None) not in (None, len(self.blocks[0].data))
+        return for_gray(network) if self.fold else network
+
+    def _folded(self, y: torch.Tensor) -> torch.Tensor:
+        return y.movedim(1, 0).contiguous() if self.fold else y
+
+    def _shown(self, estimate: Callable[[], torch.Tensor]) -> torch.Tensor:
+        return self._unfolded(estimate())
+
+    def _unfolded(self, x: torch.Tensor) -> torch.Tensor:
+        return x.movedim(0, 1) if self.fold else x
 
     def steps(self, dtype: DTypeLike, started: float) -> Steps:
         """Yield the steps of every block; return the assembled image."""
@@ -220,7 +234,7 @@ class _Run:
                 result, asked = yield from self._block(number, block)
             except (RuntimeError, MemoryError) as error:
                 raise _named(error, self.device, block) from error
-            assembler.add(block, result.image)
+            assembler.add(block, self._unfolded(result.image))
             results.append(replace(result, image=torch.empty(0)))
             if asked:
                 break
@@ -233,12 +247,14 @@ class _Run:
         return Result(_with_record(assembler.image(), record), history, reason, seconds, record, snapshots)
 
     def _block(self, number: int, block: Block) -> Generator[Step, str | None, tuple[Result[torch.Tensor], str]]:
-        y = to_tensor(block, self.scaling, self.device)
+        y = self._folded(to_tensor(block, self.scaling, self.device))
         own = self.scaling.at(block.index)
         noise = self.recipe.noise
         weights = None
         if self.seen is not None:
-            weights = torch.from_numpy(self.seen[number].data.astype(np.float32))[None].to(self.device)
+            weights = self._folded(
+                torch.from_numpy(self.seen[number].data.astype(np.float32))[None].to(self.device)
+            )
         inner = self.recipe.method.steps(
             y,
             self.operator,
@@ -252,7 +268,8 @@ class _Run:
         try:
             while True:
                 step = inner.send(reply) if reply is not None else next(inner)
-                reply = yield replace(step, block=number, blocks=len(self.blocks))
+                estimate = partial(self._shown, step.estimate)
+                reply = yield replace(step, estimate=estimate, block=number, blocks=len(self.blocks))
                 asked = asked or reply
         except StopIteration as end:
             return end.value, asked or ""
@@ -263,18 +280,18 @@ class _Run:
         images = {}
         for index, tensor in result.snapshots.items():
             assembler = Assembler(self.image, self.scaling, dtype, channels=self.recipe.channels)
-            assembler.add(self.blocks[0], tensor)
+            assembler.add(self.blocks[0], self._unfolded(tensor))
             images[index] = assembler.image()
         return images
 
 
-def _network(model: Network | str | PathLike[str] | None) -> tuple[Network | None, ModelReference | None]:
+def _network(model: Network | str | os.PathLike[str] | None) -> tuple[Network | None, ModelReference | None]:
     """Return the network itself if one was given, and the reference that a recipe keeps of it."""
     if model is None:
         return None, None
-    if not callable(model):
+    if isinstance(model, str | os.PathLike):
         return None, ModelReference(name=str(model))
-    info: ModelInfo | None = getattr(model, "info", None)
+    info: Any = getattr(model, "info", None)
     if info is None:
         return model, None
     return model, ModelReference(name=info.id or info.architecture, scale=info.scale, sha256=info.sha256 or None)

@@ -10,6 +10,7 @@ from napari_fidelity.stopping.rules import (
     LRPSNRGain,
     LRPSNRLevel,
     StoppingRule,
+    parse_stop,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "LRPSNRGain",
     "LRPSNRLevel",
     "StoppingRule",
+    "parse_stop",
 ]

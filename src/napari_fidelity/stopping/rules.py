@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from napari_fidelity.core.options import Options
+from napari_fidelity.core.spec import parse_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,6 +207,19 @@ def _plateau(score: str, sign: int, delta: float, window: int, phrase: str, unit
     return look
 
 
+def parse_stop(text: str) -> StoppingRule:
+    """Return the rule that a text describes: ``discrepancy:tau=1``, or several joined by ``+``.
+
+    Raises
+    ------
+    OptionError
+        If a kind or an option is unknown, or a value is out of range; the message lists what there is.
+    """
+    rules: list[StoppingRule] = parse_sum(text, RULES, "stopping rule")
+    return rules[0] if len(rules) == 1 else AnyOf(rules=tuple(rules))
+
+
+RULES: tuple[type[StoppingRule], ...] = (LRPSNRGain, LRLPIPSDrop, LRPSNRLevel, Discrepancy, HeldOut, Budget)
 SingleRule = Annotated[
     LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Budget, Field(discriminator="kind")
 ]

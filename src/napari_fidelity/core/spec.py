@@ -1,0 +1,94 @@
+"""Declared options from text, as written on a command line, and from plain values.
+
+``kind:option=value,option=value`` names one variant of a family and its options; ``a + b`` is a list of them.
+Values are numbers, words, or JSON (``scale=[1,2,2]``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_fidelity.core.errors import OptionError
+from napari_fidelity.core.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Declared = TypeVar("Declared", bound=Options)
+
+_COMMA = re.compile(",")
+_PLUS = re.compile(r"\+(?!\s*[\d.])")  # not the sign of a number
+
+
+def parse_sum(text: str, classes: Sequence[type[Declared]], what: str) -> list[Declared]:
+    """Return the options that ``a:x=1 + b:y=2`` describes, in that order; see :func:`parse_one`."""
+    return [parse_one(part, classes, what) for part in _split(text, _PLUS)]
+
+
+def parse_one(text: str, classes: Sequence[type[Declared]], what: str) -> Declared:
+    """Return the options that a text describes.
+
+    Parameters
+    ----------
+    text
+        ``kind`` or ``kind:option=value,…``.
+    classes
+        The variants there are, each with a field ``kind``.
+    what
+        What they are, for messages: ``"operator"``.
+
+    Raises
+    ------
+    OptionError
+        If the kind or an option is unknown, or a value is out of range; the message lists what there is.
+    """
+    kind, _, options = text.strip().partition(":")
+    table: dict[str, Any] = {"kind": kind.strip()}
+    for item in _split(options, _COMMA) if options.strip() else ():
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise OptionError("An option is written name=value", found=f"'{item.strip()}' in '{text.strip()}'")
+        table[name.strip()] = _value(value.strip())
+    return parse_table(table, classes, what)
+
+
+def parse_table(table: Mapping[str, Any], classes: Sequence[type[Declared]], what: str) -> Declared:
+    """Return the options that a table of plain values describes; errors as :func:`parse_one`."""
+    values = dict(table)
+    kinds = {_kind(cls): cls for cls in classes}
+    kind = values.pop("kind", None)
+    if kind not in kinds:
+        raise OptionError(f"There is no {what} '{kind}'", do="There are: " + ", ".join(sorted(kinds)))
+    try:
+        return kinds[kind](**values)
+    except OptionError as error:
+        raise OptionError(error.what, found=error.found, do=_options_of(kind, kinds[kind])) from None
+
+
+def _options_of(kind: str, cls: type[Options]) -> str:
+    names = [name for name in cls.model_fields if name != "kind"]
+    return f"Options of {kind}: " + (", ".join(names) or "none")
+
+
+def _kind(cls: type[Options]) -> str:
+    return str(cls.model_fields["kind"].default)
+
+
+def _split(text: str, separator: re.Pattern[str]) -> list[str]:
+    """Split at the separators that stand outside brackets."""
+    parts, start = [], 0
+    for match in separator.finditer(text):
+        before = text[: match.start()]
+        if before.count("[") <= before.count("]"):
+            parts.append(text[start : match.start()])
+            start = match.end()
+    return [*parts, text[start:]]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,57 @@
+"""What an iteration returns in the end: the average or the best of its images, and some on the way."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from napari_fidelity.methods.finetune import FineTune
+
+
+class Outcome:
+    """Gathers the images of an iteration in bounded memory.
+
+    The snapshots lie evenly over the iterations there have been: when there are too many, every other one is
+    dropped and the distance doubles.
+    """
+
+    def __init__(self, options: FineTune, finish: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.average, self.most, self.finish = options.average, options.snapshots, finish
+        self.snapshots: dict[int, torch.Tensor] = {}
+        self._stride = 1
+        self._count = 0
+        self._current: torch.Tensor | None = None
+        self._best: torch.Tensor | None = None
+        self._best_score = math.inf
+
+    def take(self, image: torch.Tensor) -> torch.Tensor:
+        """Take the image of one iteration; return the estimate after it, which is never changed in place."""
+        self._count += 1
+        if self.average and self._current is not None:
+            self._current = self._current + (image - self._current) / self._count
+        else:
+            self._current = image
+        return self._current
+
+    def judge(self, index: int, score: float) -> None:
+        """Say how good the present estimate is: the one with the lowest score is returned, or else the last."""
+        if self._current is None:
+            return
+        if score < self._best_score:
+            self._best, self._best_score = self._current, score
+        if self.most and index % self._stride == 0:
+            self.snapshots[index] = self.finish(self._current).cpu()
+            if len(self.snapshots) > self.most:
+                self._stride *= 2
+                self.snapshots = {i: image for i, image in self.snapshots.items() if i % self._stride == 0}
+
+    def image(self) -> torch.Tensor:
+        """Return the final image."""
+        chosen = self._current if self._best is None else self._best
+        assert chosen is not None  # the first output was finite
+        return self.finish(chosen)
