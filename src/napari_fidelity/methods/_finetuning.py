@@ -12,15 +12,22 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.blocks import to_channel_last
-from napari_fidelity.core.errors import DivergedError, OperatorError, OptionError, ShapeError
+from napari_fidelity.core.errors import ArchitectureError, DivergedError, OperatorError, OptionError, ShapeError
 from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods._network import autocast, learning_rate, optimizer_for, private_copy
 from napari_fidelity.methods._outcome import Outcome
-from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
+from napari_fidelity.methods.base import (
+    call_operator,
+    check_finite_output,
+    check_fit,
+    check_measurement,
+    generator,
+    trained_part,
+)
 from napari_fidelity.methods.data_term import DataTerm, edge_mask, total_variation
 from napari_fidelity.methods.last_layer import Change, Pass, Regression, find_last_layer, run_network
 from napari_fidelity.methods.parameters import choose_parameters
-from napari_fidelity.methods.projection import project
+from napari_fidelity.methods.projection import project, ridge_for
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.stopping.rules import Budget, HeldOut
 
@@ -52,21 +59,23 @@ class Run:
         rng: int | torch.Generator,
     ) -> None:
         self.started = time.perf_counter()
-        check_measurement(y, weights)
+        y, weights = check_measurement(y, weights)
         if y.ndim != 4:
             raise ShapeError("Fine-tuning works on 2-D images (N, C, H, W)", found=f"{tuple(y.shape)}")
         self.options, self.y, self.operator, self.noise, self.weights = options, y, operator, noise, weights
         self.stop, self.rng = stop, generator(rng)
-        self.seed = self.rng.initial_seed()
         self.network = private_copy(model, y.device)
         self.autocast = autocast(options.precision, y.device)
         first = self._first_output()
         self.last = find_last_layer(self.network, y) if options.last_layer == "solve" else None
         if options.last_layer == "solve" and self.last is None:
             log.info("no layer of %s can be solved in closed form; all move by steps", type(model).__name__)
-        self.term = self._data_term(first)
         # Samples of the image per sample of the measurement: what the closed form's weights go with.
         self.ratio = first[0, 0].numel() / y[0, 0].numel()
+        # From the network's own output: once it is fitted, the residual no longer shows its error.
+        self.damping = ridge_for(first, y, operator, noise=noise, weights=weights, rng=self.rng.initial_seed())
+        self.shown, first = self._as_trained(first)
+        self.term = self._data_term(first)
         self.copy = self._coarse_copy(first)
 
     # -- preparation ------------------------------------------------------------------------------------------
@@ -74,14 +83,22 @@ class Run:
     def _first_output(self) -> torch.Tensor:
         with torch.no_grad():
             x = self._pass(self.y).image
-            if not bool(torch.isfinite(x).all()):
-                raise DivergedError(
-                    "The network's output for this image is not finite",
-                    found=f"{int((~torch.isfinite(x)).sum())} bad pixels",
-                    do="Check the intensity scaling and the model file, or use precision float32",
-                )
+            check_finite_output(x)
             check_fit(self.operator, x, self.y)
         return x
+
+    def _as_trained(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the measurement as the network was trained to see it, and its output for that.
+
+        A super-resolution network is trained for downsampling alone. Where the image formation model has a blur
+        before that, the network is shown the downsampled version of its first output, projected onto the data.
+        """
+        plain = trained_part(self.operator)
+        if self.options.reads == "measurement" or plain is None:
+            return self.y, first
+        with torch.no_grad():
+            shown = plain.A(self._projected(first))
+            return shown, self._pass(shown).image
 
     def _data_term(self, first: torch.Tensor) -> DataTerm:
         mask = self.options.mask
@@ -126,9 +143,10 @@ class Run:
         sizes = [m // f * f for m, f in zip(coarse, factors, strict=True)]
         if min(m // f for m, f in zip(sizes, factors, strict=True)) < _SMALLEST_COPY:
             return None
-        target = self.y[..., : sizes[0], : sizes[1]].contiguous()
+        target = self.shown[..., : sizes[0], : sizes[1]].contiguous()
+        plain = trained_part(self.operator) if self.shown is not self.y else None
         try:
-            small = call_operator(self.operator, target)
+            small = call_operator(plain or self.operator, target)
         except OperatorError:
             return None
         expected = [m // f for m, f in zip(sizes, factors, strict=True)]
@@ -142,36 +160,57 @@ class Run:
         parameters = self._parameters()
         anchor = [p.detach().clone() for p in parameters] if options.proximity else []
         optimizer = optimizer_for(options, parameters) if parameters and options.iterations else None
+        # Without gradient steps, a second look at a view would show the same again.
+        iterations = min(options.iterations, options.views - 1) if optimizer is None else options.iterations
         outcome = Outcome(options, self._projected)
         watchers = [(part, part.watch()) for part in self.stop.parts()]
         history: list[Record] = []
         reason = ""
-        for index in range(options.iterations + 1):
-            with torch.set_grad_enabled(optimizer is not None and index < options.iterations):
+        for index in range(iterations + 1):
+            descends = optimizer is not None and index < iterations
+            with torch.set_grad_enabled(descends):
                 loss, image = self._objective(index, parameters, anchor)
             value = float(loss.detach())
+            if index == 0:
+                self._check_start(value, loss.requires_grad or not descends)
             if not math.isfinite(value):
                 reason = f"the iteration diverged at step {index}; the image before it is returned"
                 break
             estimate = outcome.take(image)
-            scores = self._scores(estimate)
+            scores = self._scores(estimate) | outcome.change
             outcome.judge(index, scores.get("held_out", math.inf if options.average else value))
             finish = partial(self._projected, estimate)
-            step = Step(index, options.iterations + 1, value, scores, finish, self._seconds())
+            step = Step(index, iterations + 1, value, scores, finish, self._seconds())
             history.append(Record.of(step))
             reply = yield step
             said = [(part, watch(step)) for part, watch in watchers]
             reason = reply or self._reason(index, said)
             if reason:
                 break
-            if optimizer is not None and index < options.iterations:
+            if optimizer is not None and descends:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(options, index)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-        reason = reason or f"all {options.iterations} gradient steps are done"
+        if not reason and optimizer is not None:
+            reason = f"all {iterations} gradient steps are done"
+        elif not reason:
+            reason = "no gradient steps were asked for" if self.last is None else "the last layer is solved"
         return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
+
+    def _check_start(self, loss: float, differentiable: bool) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(
+                "The very first step is not finite",
+                found=f"a loss of {loss}",
+                do="Check the intensity scaling, or raise ridge",
+            )
+        if not differentiable:
+            raise ArchitectureError(
+                "The loss does not depend on the chosen parameters",
+                do="Check that network and operator are differentiable, or choose other parameters",
+            )
 
     def _reason(self, index: int, said: list[tuple[StoppingRule, str | None]]) -> str:
         """Return why to stop; while the average still lacks views, only a budget can end the run."""
@@ -195,7 +234,7 @@ class Run:
         """Return the loss and the image, in its own orientation, of one iteration."""
         options = self.options
         view = VIEWS[index % options.views]
-        run = self._pass(to_view(self.y, view))
+        run = self._pass(to_view(self.shown, view))
         copy = self._copy_pass(view)
         change = self._solve(run, copy, view) if self.last is not None else None
         image = from_view(run.changed(change), view)
@@ -256,7 +295,7 @@ class Run:
     def _projected(self, image: torch.Tensor) -> torch.Tensor:
         if not self.options.project:
             return image
-        return project(image, self.y, self.operator, noise=self.noise, weights=self.weights, rng=self.seed)
+        return project(image, self.y, self.operator, noise=self.noise, weights=self.weights, ridge=self.damping)
 
     @torch.no_grad()
     def _scores(self, image: torch.Tensor) -> dict[str, float]:

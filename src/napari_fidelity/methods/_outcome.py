@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class Outcome:
     """Gathers the images of an iteration in bounded memory.
 
+    ``change`` holds, from the second image on, the score of that name: by how much (root mean square) the last
+    one changed the estimate.
+
     The snapshots lie evenly over the iterations there have been: when there are too many, every other one is
     dropped and the distance doubles.
     """
@@ -23,6 +26,7 @@ class Outcome:
     def __init__(self, options: FineTune, finish: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.average, self.most, self.finish = options.average, options.snapshots, finish
         self.snapshots: dict[int, torch.Tensor] = {}
+        self.change: dict[str, float] = {}
         self._stride = 1
         self._count = 0
         self._current: torch.Tensor | None = None
@@ -32,10 +36,13 @@ class Outcome:
     def take(self, image: torch.Tensor) -> torch.Tensor:
         """Take the image of one iteration; return the estimate after it, which is never changed in place."""
         self._count += 1
-        if self.average and self._current is not None:
-            self._current = self._current + (image - self._current) / self._count
-        else:
+        before = self._current
+        if before is None:
             self._current = image
+            return image
+        step = (image - before) / self._count if self.average else image - before
+        self.change = {"change": float(step.square().mean().sqrt())}
+        self._current = before + step if self.average else image
         return self._current
 
     def judge(self, index: int, score: float) -> None:

@@ -6,10 +6,19 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import NonFiniteError, OperatorError, ShapeError
+from napari_fidelity.core.errors import (
+    ArchitectureError,
+    DivergedError,
+    NonFiniteError,
+    OperatorError,
+    OptionError,
+    ShapeError,
+)
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.options import Options
 from napari_fidelity.operators.base import Operator
+from napari_fidelity.operators.compose import Compose
+from napari_fidelity.operators.resample import Downsample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -100,45 +109,56 @@ def adjoint(operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int
     return operator.A_adjoint(r)
 
 
+def trained_part(operator: LinearOperator) -> Operator | None:
+    """Return the downsampling at the end of an image formation model, if there is something before it."""
+    if not isinstance(operator, Compose) or not isinstance(operator.operators[-1], Downsample):
+        return None
+    return operator.operators[-1]
+
+
 def generator(rng: int | torch.Generator) -> torch.Generator:
     """Return a random generator on the CPU for a seed, or the one given."""
-    if isinstance(rng, int):
-        return torch.Generator().manual_seed(rng)
-    return rng
+    return rng if isinstance(rng, torch.Generator) else torch.Generator().manual_seed(int(rng))
 
 
-def check_measurement(y: torch.Tensor, weights: torch.Tensor | None) -> None:
-    """Refuse a measurement that no method can use.
+def check_measurement(y: torch.Tensor, weights: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return measurement and weights in float32, or refuse what no method can use.
 
     Raises
     ------
     ShapeError
         If ``y`` is not ``(N, C, *m)``, is complex or empty, or the weights do not fit it.
+    OptionError
+        If a weight is negative or not finite.
     NonFiniteError
-        If ``y`` holds NaN or infinity where it was observed.
+        If ``y`` holds NaN or infinity; the network sees unobserved pixels too.
     """
     if y.ndim not in (4, 5) or y.numel() == 0 or not y.is_floating_point():
         raise ShapeError(
             "A measurement must be a float tensor (N, C, *spatial) with two or three spatial axes",
             found=f"shape {tuple(y.shape)}, {y.dtype}",
         )
-    finite = torch.isfinite(y)
     if weights is not None:
+        weights = weights.to(y.device, torch.float32)
         try:
-            finite = finite | (weights == 0).expand_as(y)
+            weights.expand_as(y)
         except RuntimeError:
             raise ShapeError(
                 "The weights do not fit the measurement",
                 found=f"{tuple(weights.shape)} beside {tuple(y.shape)}",
             ) from None
+        if not bool((weights >= 0).all() & torch.isfinite(weights).all()):
+            raise OptionError("A weight is 0 or positive", found=f"weights from {float(weights.min())}")
         if not bool((weights > 0).any()):
             raise ShapeError("Every pixel of the measurement is masked out", do="Check the mask")
+    finite = torch.isfinite(y)
     if not bool(finite.all()):
         raise NonFiniteError(
             "The measurement holds values that are not finite",
             found=f"{int((~finite).sum())} of {y.numel()}",
-            do="Mask them out as unobserved, or mend the image",
+            do="Fill them with something sane and give them the weight 0, or mend the image",
         )
+    return y.float(), weights
 
 
 def check_fit(operator: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -157,6 +177,41 @@ def check_fit(operator: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> tor
             do="Check that the model's scale and the operator's scale are the same",
         )
     return prediction
+
+
+def check_finite_output(x: torch.Tensor) -> None:
+    """Refuse a network's output that is not finite.
+
+    Raises
+    ------
+    DivergedError
+        With the number of bad pixels.
+    """
+    finite = torch.isfinite(x)
+    if not bool(finite.all()):
+        raise DivergedError(
+            "The network's output for this image is not finite",
+            found=f"{int((~finite).sum())} bad pixels",
+            do="Check the intensity scaling and the model file, or use precision float32",
+        )
+
+
+def call_network(network: Network, y: torch.Tensor) -> torch.Tensor:
+    """Return ``f(y)``; what a network throws at such an image becomes an :class:`ArchitectureError`."""
+    try:
+        x = network(y)
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ArchitectureError(
+            f"{type(network).__name__} cannot be applied to an image of shape {tuple(y.shape)}", found=str(error)
+        ) from error
+    if not isinstance(x, torch.Tensor) or x.ndim != y.ndim:
+        found = f"shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
+        raise ArchitectureError(
+            f"A restoration network turns an image {tuple(y.shape)} into an image (N, C, *spatial)", found=found
+        )
+    return x
 
 
 def call_operator(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_fidelity.methods.scores import lr_psnr, mean_square
+from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 from napari_fidelity.operators.resample import resize
 
 if TYPE_CHECKING:
@@ -103,14 +103,6 @@ class DataTerm:
         if self.held_out is not None:
             scores["held_out"] = mean_square(residual, self.held_out)
         return scores
-
-
-def known_variance(noise: Noise | None, y: torch.Tensor) -> torch.Tensor | None:
-    """Return the noise variance of each pixel of ``y``, or ``None`` where the noise has no known strength."""
-    if noise is None:
-        return None
-    variance = noise.variance(y).expand_as(y)
-    return variance if bool((variance > 0).all()) else None
 
 
 def edge_mask(x: torch.Tensor) -> torch.Tensor:

@@ -9,11 +9,14 @@ frequencies are known (the internal examples of Shocher 2018, arXiv:1712.06087).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+from napari_fidelity.methods.base import call_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,11 +78,11 @@ def run_network(network: nn.Module, layer: nn.Conv2d | None, y: torch.Tensor) ->
     """Run the network once and keep what enters its last layer."""
     y = y.contiguous(memory_format=torch.channels_last)
     if layer is None:
-        return Pass(network(y).float())
+        return Pass(call_network(network, y).float())
     kept: list[torch.Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
     try:
-        x = network(y)
+        x = call_network(network, y)
     finally:
         hook.remove()
     return Pass(x.float(), kept[-1].float(), layer)
@@ -174,13 +177,24 @@ class Regression:
 
     def solve(self, ridge: float) -> Change:
         """Return the change that minimises the squared errors plus ``ridge`` times its own square."""
-        gram = self.gram.clone()
-        gram.diagonal().add_(ridge)
-        solution = torch.cholesky_solve(self.moment, torch.linalg.cholesky(gram)).float()
+        solution = torch.cholesky_solve(self.moment, self._factor(ridge)).float()
         size = (*self.layer.kernel_size, self.layer.in_channels)
         taps = size[0] * size[1] * size[2]
         kernel = solution[:taps].T.reshape(self.n_channels, *size).movedim(-1, 1).contiguous()
         return Change(kernel, solution[taps].contiguous(), solution[taps + 1 :].T.contiguous())
+
+    def _factor(self, ridge: float) -> torch.Tensor:
+        """Return the Cholesky factor, with more ridge where rounding asks for it; NaN if nothing is finite."""
+        least = 1e-12 * float(self.gram.diagonal().mean())
+        while math.isfinite(least):
+            gram = self.gram.clone()
+            gram.diagonal().add_(ridge)
+            factor: torch.Tensor
+            factor, failed = torch.linalg.cholesky_ex(gram)
+            if not bool(failed):
+                return factor
+            ridge = max(10 * ridge, least)
+        return torch.full_like(self.gram, math.nan)
 
     def _columns(self, run: Pass, apply: Apply) -> Iterator[torch.Tensor]:
         """Yield ``apply`` of every shifted feature, a chunk of columns at a time, tap by tap; last the bias."""

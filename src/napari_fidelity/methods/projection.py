@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -13,30 +15,35 @@ from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods.base import (
     Method,
     adjoint,
+    call_network,
+    check_finite_output,
     check_fit,
     check_measurement,
     dagger,
     generator,
 )
-from napari_fidelity.methods.scores import lr_psnr, mean_square
+from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
+UNKNOWN_NOISE = 0.4 / 255
+"""Standard deviation on [0, 1] that the noise is taken to have where it is not known."""
+
 
 class Project(Method):
-    """Network output plus the least-norm correction that explains the measurement.
+    """Network output plus the least correction that explains the measurement as well as its noise allows.
 
-    Without noise ``x + A†(y − A x)``; with noise ``x + Aᵀ(A Aᵀ + λ V)⁻¹(y − A x)``, where ``V`` is the noise
-    variance relative to its mean and ``λ = σ²/τ²`` weighs the noise against the network's error ``τ²``, both
-    read off the residual. What lies in the null space of ``A`` stays the network's.
+    ``x + Aᵀ(A Aᵀ + λ V)⁻¹(y − A x)``, where ``V`` is the noise variance relative to its mean, and ``λ`` weighs
+    the noise against the network's error (:func:`ridge_for`); for ``λ = 0`` it is ``x + A†(y − A x)``. What lies
+    in the null space of ``A`` stays the network's.
     """
 
     kind: Literal["project"] = "project"
     ridge: float | None = Field(
-        None, ge=0, description="λ; left out, it follows from the noise model (0 without noise)."
+        None, ge=0, description="λ; left out, it follows from the noise and the residual, 0 projects all the way."
     )
 
     def steps(
@@ -54,9 +61,10 @@ class Project(Method):
         started = time.perf_counter()
         if model is None:
             raise OptionError("Projection needs a restoration network", do="Give a model")
-        check_measurement(y, weights)
+        y, weights = check_measurement(y, weights)
         with torch.no_grad():
-            x = model(y).float()
+            x = call_network(_ready(model, y.device), y).float()
+            check_finite_output(x)
             check_fit(operator, x, y)
             x = project(x, y, operator, noise=noise, weights=weights, ridge=self.ridge, rng=rng)
             residual = operator.A(x) - y
@@ -65,6 +73,16 @@ class Project(Method):
         step = Step(0, 1, loss, scores, lambda: x, time.perf_counter() - started)
         reply = yield step
         return Result(x, (Record.of(step),), reply or "projected in closed form", step.seconds)
+
+
+def _ready(model: Network, device: torch.device) -> Network:
+    """Return the network in evaluation mode on a device; one that is not gets a copy."""
+    if not isinstance(model, torch.nn.Module):
+        return model
+    own = next(iter(model.parameters()), None)
+    if not model.training and (own is None or own.device == device):
+        return model
+    return copy.deepcopy(model).eval().to(device)
 
 
 def project(
@@ -88,48 +106,49 @@ def project(
     operator
         Image formation model ``A``.
     noise
-        Noise model in the units of ``y``; ``None`` or zero strength projects all the way.
+        Noise model in the units of ``y``; see :func:`ridge_for` for what happens without one.
     weights
         1 where ``y`` was observed, 0 elsewhere.
     ridge
-        ``λ``; ``None`` derives it from the noise and the residual.
+        ``λ``; 0 projects all the way, ``None`` takes that of :func:`ridge_for`.
     rng
         For the probe that estimates the trace of ``A Aᵀ``.
     """
-    from napari_fidelity.methods.data_term import known_variance
-
-    shape = x.shape[2:]
+    if ridge is None:
+        ridge = ridge_for(x, y, operator, noise=noise, weights=weights, rng=rng)
+    if math.isinf(ridge):
+        return x
     r = y - operator.A(x)
     variance = known_variance(noise, y)
-    if ridge is None:
-        ridge = _ridge(r, variance, operator, shape, weights, generator(rng))
-    if ridge == float("inf"):
-        return x
     if weights is None and (variance is None or ridge == 0 or _is_constant(variance)):
-        return x + dagger(operator, r, shape, ridge)
-    return x + _weighted_dagger(operator, r, shape, ridge, variance, weights)
+        return x + dagger(operator, r, x.shape[2:], ridge)
+    return x + _weighted_dagger(operator, r, x.shape[2:], ridge, variance, weights)
 
 
-def _ridge(
-    r: torch.Tensor,
-    variance: torch.Tensor | None,
+def ridge_for(
+    x: torch.Tensor,
+    y: torch.Tensor,
     operator: LinearOperator,
-    shape: torch.Size,
-    weights: torch.Tensor | None,
-    rng: torch.Generator,
+    *,
+    noise: Noise | None = None,
+    weights: torch.Tensor | None = None,
+    rng: int | torch.Generator = 0,
 ) -> float:
-    """Return ``λ = σ²/τ²``; the network's variance ``τ²`` is what the residual has beyond the noise.
+    """Return ``λ = σ²/τ²``, the noise's variance over that of the network's error ``x − x_true``.
 
-    ``E‖r‖² = τ² tr(A Aᵀ) + n σ²`` for an error of the network that is white with variance ``τ²``.
+    ``τ²`` is what the residual has beyond the noise: ``E‖y − A x‖² = τ² tr(A Aᵀ) + n σ²`` for a white error.
+    It must be asked of an image that has not been fitted to ``y``. Where the noise is not known, ``σ`` is taken
+    as 0.4/255, that of two roundings to 8 bit: without any, a blur's inverse would blow up the rounding.
+    Infinite if the residual is no larger than the noise.
     """
-    if variance is None:
-        return 0.0
+    r = y - operator.A(x)
     seen = torch.ones_like(r) if weights is None else (weights > 0).to(r).expand_as(r)
-    sigma2 = float((variance * seen).sum() / seen.sum())
-    probe = torch.randint(0, 2, r.shape, generator=rng).to(r) * 2 - 1
-    trace = float(adjoint(operator, probe * seen, shape).square().sum() / seen.sum())
+    variance = known_variance(noise, y)
+    sigma2 = UNKNOWN_NOISE**2 if variance is None else mean_square(variance.sqrt(), seen)
+    probe = torch.randint(0, 2, r.shape, generator=generator(rng)).to(r) * 2 - 1
+    trace = float(adjoint(operator, probe * seen, x.shape[2:]).square().sum() / seen.sum())
     excess = mean_square(r, seen) - sigma2
-    return sigma2 * trace / excess if excess > 0 else float("inf")
+    return sigma2 * trace / excess if excess > 0 else math.inf
 
 
 def _is_constant(variance: torch.Tensor) -> bool:

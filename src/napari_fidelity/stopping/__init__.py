@@ -9,6 +9,7 @@ from napari_fidelity.stopping.rules import (
     LRLPIPSDrop,
     LRPSNRGain,
     LRPSNRLevel,
+    Settled,
     StoppingRule,
     parse_stop,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "LRLPIPSDrop",
     "LRPSNRGain",
     "LRPSNRLevel",
+    "Settled",
     "StoppingRule",
     "parse_stop",
 ]

@@ -139,6 +139,28 @@ class HeldOut(StoppingRule):
         return look
 
 
+class Settled(StoppingRule):
+    """Stop when the estimate hardly changes any more from one iteration to the next."""
+
+    kind: Literal["settled"] = "settled"
+    change: float = Field(
+        0.002,
+        gt=0,
+        description="Root mean square of the change, in the range [0, 1]; 0.002 is half a gray level of 255.",
+    )
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher; it reads the score ``change``."""
+
+        def look(step: Step) -> str | None:
+            value = step.scores.get("change", math.inf)
+            if not value < self.change:
+                return None
+            return f"the image has settled: the last step changed it by {value:.2g}, less than {self.change:g}"
+
+        return look
+
+
 class Budget(StoppingRule):
     """Stop after a number of iterations or seconds, whichever comes first."""
 
@@ -219,11 +241,20 @@ def parse_stop(text: str) -> StoppingRule:
     return rules[0] if len(rules) == 1 else AnyOf(rules=tuple(rules))
 
 
-RULES: tuple[type[StoppingRule], ...] = (LRPSNRGain, LRLPIPSDrop, LRPSNRLevel, Discrepancy, HeldOut, Budget)
+RULES: tuple[type[StoppingRule], ...] = (
+    LRPSNRGain,
+    LRLPIPSDrop,
+    LRPSNRLevel,
+    Discrepancy,
+    HeldOut,
+    Settled,
+    Budget,
+)
 SingleRule = Annotated[
-    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Budget, Field(discriminator="kind")
+    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Settled | Budget, Field(discriminator="kind")
 ]
 AnyRule = Annotated[
-    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Budget | AnyOf, Field(discriminator="kind")
+    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Settled | Budget | AnyOf,
+    Field(discriminator="kind"),
 ]
 AnyOf.model_rebuild()
