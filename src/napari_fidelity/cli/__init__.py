@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from napari_fidelity.cli._console import FAILED, INTERRUPTED, err, print_error
-from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.cli._console import FAILED, INTERRUPTED, MISUSED, print_error
+from napari_fidelity.core.errors import FidelityError, MemoryNeededError, OptionError
+from napari_fidelity.core.options import option_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cyclopts import App
+    from cyclopts import App, CycloptsError
 
 
 def build_app() -> App:
@@ -46,15 +47,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: a named error; 2: the command could not be understood; 130: interrupted (a result, if there was
     one, is written and said so).
     """
+    from cyclopts import CycloptsError
+
     words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
     try:
-        code = build_app()(words, result_action="return_value")
+        code = build_app()(words, result_action="return_value", exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print_error(_misuse(error), as_json=as_json)
+        return MISUSED
     except FidelityError as error:
-        print_error(error, as_json="--json" in words)
+        print_error(error, as_json=as_json)
+        return FAILED
+    except MemoryError:
+        print_error(MemoryNeededError("Memory ran out", do="Crop the image first"), as_json=as_json)
         return FAILED
     except KeyboardInterrupt:
-        err.print("Aborted; nothing was written.")
+        print_error(FidelityError("Aborted; nothing was written"), as_json=as_json)
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
     return code if isinstance(code, int) else 0
+
+
+def _misuse(error: CycloptsError) -> FidelityError:
+    """Say what was wrong with the command, and where to read on."""
+    from pydantic import ValidationError
+
+    command = " ".join(error.command_chain or ())
+    cause = error.__cause__ or error.__context__
+    what = option_error(command, cause).what if isinstance(cause, ValidationError) else str(error)
+    return OptionError(what, do=f"See {' '.join(['napari-fidelity', *command.split(), '--help'])}")

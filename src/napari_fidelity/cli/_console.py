@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_fidelity.core.errors import FidelityError
     from napari_fidelity.core.step import Step
 
-OK, FAILED, INTERRUPTED = 0, 1, 130
+OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False, soft_wrap=True)

@@ -145,6 +145,7 @@ def run_recipe_on_file(
         recipe.dumps(writing.recipe)
         check_output(writing.recipe, overwrite=writing.overwrite)
     image = read_image(source, axes, alpha=alpha)
+    _check_format(image, target, writing.dtype)
     with display(source.name, quiet=running.silent) as show:
         result = drain(run_recipe(recipe, image, device=running.device, dtype=writing.dtype), show)
     write_image(result.image, target, overwrite=writing.overwrite, provenance=result.provenance)
@@ -168,9 +169,29 @@ def _report(result: Result[Image], target: Path, running: Running, *, interrupte
         print_json({"output": str(target), "interrupted": interrupted, **result.provenance})
         return
     scores = result.history[-1].scores if result.history else {}
-    fit = f", LR-PSNR before the projection {scores['lr_psnr']:.2f} dB" if "lr_psnr" in scores else ""
+    # fine-tuning scores its images before the projection, which fits exactly
+    when = " before the projection" if replayed(result).method.kind == "finetune" else ""
+    fit = f", LR-PSNR{when} {scores['lr_psnr']:.2f} dB" if "lr_psnr" in scores else ""
     kept = "Interrupted; the best result so far is written. " if interrupted else ""
     out.print(f"{kept}{target}: {result.stop_reason}, {result.seconds:.1f} s{fit}", markup=False)
+
+
+def _check_format(image: Image, target: Path, dtype: str) -> None:
+    """Write one pixel of each plane as the result will be written: a format that cannot hold it is refused now."""
+    from tempfile import TemporaryDirectory
+
+    from napari_fidelity.core.errors import OutputError
+    from napari_fidelity.io import write_image
+
+    corner = image.data[tuple(slice(1) if axis in "YX" else slice(None) for axis in image.axes)]
+    pixel = image.replace(data=corner.astype(image.dtype if dtype == "input" else dtype))
+    with TemporaryDirectory() as folder:
+        trial = Path(folder) / target.name
+        try:
+            write_image(pixel, trial)
+        except OutputError as error:
+            what = error.what.replace(str(trial), str(target))
+            raise OutputError(what, found=error.found, do=error.do) from None
 
 
 def _read_mask(path: str) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, out, print_json, set_up_logging
 from napari_fidelity.cli._options import IMAGE, METHOD, Running, given, table_of
+from napari_fidelity.core.errors import OptionError
 from napari_fidelity.training import Train
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def train(
     n_feats: int = 48,
     n_blocks: int = 8,
     checkpoint: Path | None = None,
-    licence: str = "",
+    licence: str | None = None,
     options: Annotated[TrainTable, Parameter(name="*", group=METHOD)] = TrainTable(),  # type: ignore[valid-type]
     running: Running = Running(),
     overwrite: Annotated[bool, Parameter(negative="")] = False,
@@ -60,7 +61,7 @@ def train(
     checkpoint
         File to resume from if it exists, and to write to.
     licence
-        Licence of the new weights, kept in the file.
+        Licence of the new weights, kept in the file; left out, that of the model started from.
     overwrite
         Replace the target if it exists.
     """
@@ -71,6 +72,8 @@ def train(
 
     set_up_logging(quiet=running.silent)
     check_output(target, overwrite=overwrite)
+    if target.suffix != ".safetensors":
+        raise OptionError("Models are written as .safetensors", found=f"'{target.name}'")
     method = Train(**given(options), seed=running.seed)
     forward = parse_operator(operator)
     network = _network(start, scale, n_channels, n_feats, n_blocks, running.seed).to(choose_device(running.device))
@@ -85,7 +88,8 @@ def train(
                 result = end.value
                 break
             reply = show(step)
-    card = {"licence": licence, "trained_for": operator, "train": dict(result.provenance)}
+    card: dict[str, Any] = {"trained_for": operator, "train": dict(result.provenance)}
+    card |= {"licence": licence} if licence is not None else {}
     info = save_model(network.cpu(), target, overwrite=overwrite, **card)  # type: ignore[arg-type]
     interrupted = show.interrupt.requested
     if running.json:

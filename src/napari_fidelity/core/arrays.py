@@ -199,7 +199,7 @@ def check_finite(image: Image) -> None:
     raise NonFiniteError(
         "The image holds values that are not numbers",
         found=f"{nan} NaN and {infinite} infinite, the first at {where}",
-        do="Mask them out as unobserved, or repair them first",
+        do="Mask them out as unobserved (nonfinite='mask', --nonfinite mask), or repair them first",
     )
 
 
@@ -252,7 +252,7 @@ def _usable(array: ArrayLike) -> NDArray[Any]:
     if data.dtype.kind == "b":
         raise ImageError(
             "A bool array holds yes or no, not intensities",
-            do="Convert it to uint8 or float32 if it is an image; give a mask as a mask",
+            do="Convert it to uint8 or float32",
         )
     if data.dtype.kind == "c":
         raise ImageError(
@@ -298,7 +298,7 @@ def _without_alpha(data: NDArray[Any], axes: str, alpha: Alpha) -> tuple[NDArray
         raise ImageError(
             f"The image has an alpha channel ({kind})",
             found=f"shape {data.shape}, axes {axes}",
-            do="Drop the alpha channel (alpha='drop'), or name the axes if it is none",
+            do="Drop the alpha channel (alpha='drop', --alpha drop), or name the axes if it is none",
         )
     data = np.moveaxis(data, where, -1)
     if data.shape[-1] == 2:

@@ -22,11 +22,15 @@ class FidelityError(Exception):
 
     def __init__(self, what: str, *, found: str = "", do: str = "") -> None:
         self.what, self.found, self.do = what, found, do
-        said = f"{what.rstrip('.')} (found: {found.rstrip('.')})" if found else what.rstrip(".")
-        super().__init__(f"{said}. {do.rstrip('.')}." if do else f"{said}.")
+        said = f"{what.rstrip('.')} (found: {found.rstrip('.')})" if found else what
+        super().__init__(f"{_sentence(said)} {_sentence(do)}" if do else _sentence(said))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.found, self.do)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(("?", "!")) else text.rstrip(".") + "."
 
 
 def _rebuild(cls: type[FidelityError], what: str, found: str, do: str) -> FidelityError:

@@ -19,6 +19,7 @@ from napari_fidelity.core.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_FORMS = {"number", "per axis"}  # tags of how a value was given, which are no part of its name
 _NESTED_LIST_LIMIT = 1024  # numbers; larger arrays are written compressed
 
 
@@ -70,7 +71,7 @@ def option_error(name: str, error: ValidationError) -> OptionError:
     """Turn pydantic's report into one sentence that names field, value and rule."""
     problems = []
     for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        where = ".".join(str(part) for part in item["loc"] if part not in _FORMS) or "settings"
         if item["type"] == "extra_forbidden":
             problems.append(f"there is no option '{where}'")
         elif item["type"] == "missing":
@@ -87,8 +88,7 @@ def _short(value: object) -> str:
 
 def _decode_array(value: Any) -> NDArray[np.floating[Any]]:
     if isinstance(value, dict) and {"shape", "dtype", "zlib"} <= value.keys():
-        raw = zlib.decompress(base64.b64decode(value["zlib"]))
-        array = np.frombuffer(raw, dtype=np.dtype(value["dtype"])).reshape(value["shape"])
+        array = _unpacked(value)
     else:
         array = np.asarray(value)
     if array.dtype.kind not in "fiub":
@@ -98,6 +98,14 @@ def _decode_array(value: Any) -> NDArray[np.floating[Any]]:
         raise ValueError(f"{int((~np.isfinite(array)).sum())} entries are NaN or infinite")
     array.setflags(write=False)
     return array
+
+
+def _unpacked(value: Mapping[str, Any]) -> NDArray[Any]:
+    try:
+        raw = zlib.decompress(base64.b64decode(value["zlib"]))
+        return np.frombuffer(raw, dtype=np.dtype(value["dtype"])).reshape(value["shape"])
+    except (TypeError, ValueError, zlib.error) as error:
+        raise ValueError(f"the compressed array is damaged ({error})") from error
 
 
 def _encode_array(array: NDArray[np.floating[Any]]) -> Any:

@@ -50,6 +50,8 @@ def parse_one(text: str, classes: Sequence[type[Declared]], what: str) -> Declar
         name, equals, value = item.partition("=")
         if not equals:
             raise OptionError("An option is written name=value", found=f"'{item.strip()}' in '{text.strip()}'")
+        if name.strip() in table:
+            raise OptionError(f"'{name.strip()}' is given twice", found=f"'{text.strip()}'")
         table[name.strip()] = _value(value.strip())
     return parse_table(table, classes, what)
 

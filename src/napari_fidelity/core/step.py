@@ -123,3 +123,5 @@ def drain(
     except StopIteration as stop:
         result: Result[T] = stop.value
         return result
+    finally:
+        steps.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -57,4 +58,4 @@ def provenance(
 def _last_scores(result: Result[torch.Tensor]) -> dict[str, float]:
     scores = dict(result.history[-1].scores) if result.history else {}
     # JSON knows no infinity: a residual of exactly zero has no PSNR.
-    return {name: value for name, value in scores.items() if abs(value) != float("inf")}
+    return {name: value for name, value in scores.items() if math.isfinite(value)}

@@ -13,7 +13,7 @@ from napari_fidelity.core.errors import OptionError, RecipeError
 from napari_fidelity.core.options import Options
 from napari_fidelity.core.scaling import Mode, Scope
 from napari_fidelity.methods import AnyMethod, FineTune
-from napari_fidelity.operators import AnyNoise, AnyOperator, Downsample
+from napari_fidelity.operators import AnyNoise, AnyOperator
 from napari_fidelity.stopping import AnyRule
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ class Recipe(Options):
     """
 
     format: Literal[1] = Field(1, description="Version of this document's format.")
-    operator: AnyOperator = Field(Downsample(scale=4), description="Image formation model.")
+    operator: AnyOperator | None = Field(
+        None, description="Image formation model; left out, one that only code can give."
+    )
     noise: AnyNoise | None = Field(None, description="Noise model, in the measurement's intensity units.")
     method: AnyMethod = Field(FineTune(), description="Method and its options.")
     stop: AnyRule | None = Field(None, description="Stopping rule; left out, the method's own.")

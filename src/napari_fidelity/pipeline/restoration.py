@@ -14,7 +14,7 @@ import numpy as np
 from napari_fidelity.core.arrays import Image, check_finite, mask_nonfinite
 from napari_fidelity.core.blocks import Assembler, Block, planes, to_tensor
 from napari_fidelity.core.device import choose_device, is_out_of_memory
-from napari_fidelity.core.errors import MemoryNeededError, ModelFileError, OptionError
+from napari_fidelity.core.errors import ImageError, MemoryNeededError, ModelFileError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.scaling import fit_scaling
 from napari_fidelity.core.step import Result, Step, drain
@@ -154,6 +154,13 @@ def run_recipe(
         A foreign operator that stands in for the recipe's.
     """
     started = time.perf_counter()
+    operator = operator or recipe.operator
+    if operator is None:
+        raise OptionError(
+            "The recipe names no image formation model",
+            do="Add an operator to it, such as downsample",
+        )
+    check_dtype(dtype)
     where = choose_device(device)
     image = image if isinstance(image, Image) else Image.from_array(image)
     image, observed = mask_nonfinite(image) if recipe.nonfinite == "mask" else (image, None)
@@ -162,7 +169,7 @@ def run_recipe(
         loaded = load_reference(recipe.model, where)
         recipe = recipe.replace(model=recipe.model.replace(sha256=loaded.info.sha256 or None))
         network = loaded
-    run = _Run(recipe, image, observed, network, operator or recipe.operator, where)
+    run = _Run(recipe, image, observed, network, operator, where)
     return (yield from run.steps(dtype, started))
 
 
@@ -235,7 +242,8 @@ class _Run:
             except (RuntimeError, MemoryError) as error:
                 raise _named(error, self.device, block) from error
             assembler.add(block, self._unfolded(result.image))
-            results.append(replace(result, image=torch.empty(0)))
+            kept = result.snapshots if len(self.blocks) == 1 else {}
+            results.append(replace(result, image=torch.empty(0), snapshots=kept))
             if asked:
                 break
         seconds = time.perf_counter() - started
@@ -303,6 +311,22 @@ def _is_plain(operator: object) -> bool:
     if operator is None:
         raise OptionError("An image formation model is needed", do="Give an operator, such as Downsample(scale=4)")
     return isinstance(operator, Operator)
+
+
+def check_dtype(dtype: DTypeLike) -> None:
+    """Refuse a data type that no image can have before any work is done.
+
+    Raises
+    ------
+    ImageError
+        If it is unknown or neither integer nor float.
+    """
+    try:
+        usable = (isinstance(dtype, str) and dtype == "input") or np.dtype(dtype).kind in "uif"
+    except TypeError:
+        usable = False
+    if not usable:
+        raise ImageError(f"Images cannot be written as {dtype}", do="Use float32, uint8, uint16 or input")
 
 
 def _named(error: Exception, device: torch.device, block: Block) -> Exception:
