@@ -11,6 +11,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ COMMON = Train(
 )
 RECIPES = {
     "edsr-s-x4": Recipe(4, COMMON.replace(n_steps=2800, learning_rate=1e-3)),
-    "edsr-s-x2": Recipe(2, COMMON.replace(n_steps=2400, learning_rate=7e-4), start="edsr-s-x4"),
+    "edsr-s-x2": Recipe(2, COMMON.replace(n_steps=2000, learning_rate=7e-4), start="edsr-s-x4"),
 }
 
 
@@ -166,7 +167,7 @@ def card(name: str, n_parameters: int, seconds: float, numbers: dict[str, dict])
     held, t = numbers["validation_psnr"], recipe.train
     table = numbers.get("set5_psnr_y", {})
     rows = [f"| {image} | {row['bicubic']:.2f} | {row['network']:.2f} |" for image, row in table.items()]
-    return CARD.format(
+    text = CARD.format(
         name=name,
         scale=recipe.scale,
         count=f"{n_parameters:,}",
@@ -180,7 +181,12 @@ def card(name: str, n_parameters: int, seconds: float, numbers: dict[str, dict])
         rows="\n".join(rows or ["| not measured | | |"]),
         t=t,
     )
+    return (
+        "\n\n".join(part if part.startswith(AS_IT_IS) else fill(part, 110) for part in text.split("\n\n")) + "\n"
+    )
 
+
+AS_IT_IS = ("#", "|", "    ")
 
 CARD = """\
 # {name}
