@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
     from numpy.typing import NDArray
 
     from napari_fidelity.cli.demo import Demo
@@ -23,24 +24,29 @@ _SHOWN = ("bicubic", "network", "projection", "fine-tuned + projection")
 
 def draw(made: Demo, path: Path) -> None:
     """Draw crops with their PSNR, the error maps, and the PSNR-per-iteration curves, and save them."""
-    figure = Figure(figsize=(13.2, 7.6), dpi=110, layout="constrained")
-    grid = figure.add_gridspec(2, 6, height_ratios=(1, 0.92))
+    figure = Figure(figsize=(13, 6.4), dpi=110, layout="constrained")
+    upper, lower = list(figure.subfigures(2, 1, height_ratios=(1, 1.08)))  # type: ignore[arg-type]
     scores = {row.name: row.psnr for row in made.rows}
-    top = [figure.add_subplot(grid[0, i]) for i in range(6)]
+    top = upper.subplots(1, 6)
     _show_whole(top[0], made.truth)
     for axes, name in zip(top[1:], _SHOWN, strict=False):
         _show(axes, made.images[name], f"{name}\n{scores[name]:.2f} dB")
     _show(top[5], made.truth, "truth\n")
-    _draw_curves(figure.add_subplot(grid[1, :3]), made, scores)
-    largest = 24.0
-    for i, name in enumerate(("network", "projection", "fine-tuned + projection")):
-        axes = figure.add_subplot(grid[1, 3 + i])
-        error = np.abs(made.images[name] - made.truth).mean(axis=-1)
-        shown = axes.imshow(error, cmap="magma", vmin=0, vmax=largest)
-        axes.set_title(f"|error|, {name}", fontsize=10)
-        axes.axis("off")
-    figure.colorbar(shown, ax=axes, shrink=0.7, label="gray levels")
+    left, right = list(lower.subfigures(1, 2, width_ratios=(1, 1.15)))
+    _draw_curves(left.subplots(), made, scores)
+    _draw_errors(right, made)
     figure.savefig(path, format="png")
+
+
+def _draw_errors(part: SubFigure, made: Demo) -> None:
+    part.suptitle("absolute error", fontsize=10)
+    panels = part.subplots(1, 3)
+    for axes, name in zip(panels, ("network", "projection", "fine-tuned + projection"), strict=True):
+        error = np.abs(made.images[name] - made.truth).mean(axis=-1)
+        shown = axes.imshow(error, cmap="magma", vmin=0, vmax=24)
+        axes.set_title(name, fontsize=10)
+        axes.axis("off")
+    part.colorbar(shown, ax=panels, location="bottom", shrink=0.5, aspect=40, label="gray levels")
 
 
 def _show_whole(axes: Axes, truth: NDArray[Any]) -> None:
@@ -64,7 +70,10 @@ def _draw_curves(axes: Axes, made: Demo, scores: dict[str, float]) -> None:
     for name, style in (("network", ":"), ("projection", "--")):
         axes.axhline(scores[name], ls=style, lw=1.2, color=_GRAY, label=name)
     axes.set_xlabel("iteration")
-    axes.set_ylabel("PSNR on luma (dB), before projection")
+    axes.set_ylabel("PSNR on luma (dB)")
+    axes.set_title("before projection, iteration by iteration", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.3 * (high - low), high)  # room for the legend
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right")

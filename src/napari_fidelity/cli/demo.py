@@ -94,7 +94,7 @@ def make(show: Display, running: Running) -> Demo:
     """Run the demo's restorations and score them."""
     from napari_fidelity.core.device import choose_device
     from napari_fidelity.io import load_model
-    from napari_fidelity.methods import FineTune, project
+    from napari_fidelity.methods import FineTune, project, ridge_for
     from napari_fidelity.metrics import compare
     from napari_fidelity.operators import parse_operator, resize
 
@@ -113,11 +113,13 @@ def make(show: Display, running: Running) -> Demo:
     started = time.perf_counter()
     first = _output(network, y)
     keep("network", first, started)
-    keep("projection", project(first, y, operator), started)
+    ridge = ridge_for(first, y, operator, rng=running.seed)
+    keep("projection", project(first, y, operator, ridge=ridge), started)
     started = time.perf_counter()
     tuned, scoring = _tuned(FineTune(project=False), made, y, operator, network, "fine-tuning", show, running.seed)
     keep("fine-tuned", tuned, started + scoring)
-    keep("fine-tuned + projection", project(tuned, y, operator), started + scoring)
+    ridge = ridge_for(tuned, y, operator, before_fit=ridge, rng=running.seed)
+    keep("fine-tuned + projection", project(tuned, y, operator, ridge=ridge), started + scoring)
     plain = FineTune.lucas2020(optimizer="adam", learning_rate=1e-4, iterations=FineTune().iterations)
     _tuned(plain, made, y, operator, network, "eq. 1 alone, Adam", show, running.seed)
     made.rows = compare(

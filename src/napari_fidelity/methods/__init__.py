@@ -6,8 +6,8 @@ from pydantic import Field
 
 from napari_fidelity.methods.base import Method
 from napari_fidelity.methods.finetune import FineTune
-from napari_fidelity.methods.projection import Project, project
+from napari_fidelity.methods.projection import Project, project, ridge_for
 
 AnyMethod = Annotated[FineTune | Project, Field(discriminator="kind")]
 
-__all__ = ["AnyMethod", "FineTune", "Method", "Project", "project"]
+__all__ = ["AnyMethod", "FineTune", "Method", "Project", "project", "ridge_for"]

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -63,6 +63,7 @@ class Run:
         if y.ndim != 4:
             raise ShapeError("Fine-tuning works on 2-D images (N, C, H, W)", found=f"{tuple(y.shape)}")
         self.options, self.y, self.operator, self.noise, self.weights = options, y, operator, noise, weights
+        self.known: dict[str, Any] = {"noise": noise, "weights": weights}
         self.stop, self.rng = stop, generator(rng)
         self.network = private_copy(model, y.device)
         self.autocast = autocast(options.precision, y.device)
@@ -73,7 +74,8 @@ class Run:
         # Samples of the image per sample of the measurement: what the closed form's weights go with.
         self.ratio = first[0, 0].numel() / y[0, 0].numel()
         # From the network's own output: once it is fitted, the residual no longer shows its error.
-        self.damping = ridge_for(first, y, operator, noise=noise, weights=weights, rng=self.rng.initial_seed())
+        self.seed = self.rng.initial_seed()
+        self.damping = ridge_for(first, y, operator, **self.known, rng=self.seed)
         self.shown, first = self._as_trained(first)
         self.term = self._data_term(first)
         self.copy = self._coarse_copy(first)
@@ -97,7 +99,7 @@ class Run:
         if self.options.reads == "measurement" or plain is None:
             return self.y, first
         with torch.no_grad():
-            shown = plain.A(self._projected(first))
+            shown = plain.A(project(first, self.y, self.operator, **self.known, ridge=self.damping))
             return shown, self._pass(shown).image
 
     def _data_term(self, first: torch.Tensor) -> DataTerm:
@@ -162,7 +164,7 @@ class Run:
         optimizer = optimizer_for(options, parameters) if parameters and options.iterations else None
         # Without gradient steps, a second look at a view would show the same again.
         iterations = min(options.iterations, options.views - 1) if optimizer is None else options.iterations
-        outcome = Outcome(options, self._projected)
+        outcome = Outcome(options, self._finished)
         watchers = [(part, part.watch()) for part in self.stop.parts()]
         history: list[Record] = []
         reason = ""
@@ -179,7 +181,7 @@ class Run:
             estimate = outcome.take(image)
             scores = self._scores(estimate) | outcome.change
             outcome.judge(index, scores.get("held_out", math.inf if options.average else value))
-            finish = partial(self._projected, estimate)
+            finish = partial(self._finished, estimate)
             step = Step(index, iterations + 1, value, scores, finish, self._seconds())
             history.append(Record.of(step))
             reply = yield step
@@ -292,10 +294,11 @@ class Run:
     # -- what comes out ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _projected(self, image: torch.Tensor) -> torch.Tensor:
+    def _finished(self, image: torch.Tensor) -> torch.Tensor:
         if not self.options.project:
             return image
-        return project(image, self.y, self.operator, noise=self.noise, weights=self.weights, ridge=self.damping)
+        ridge = ridge_for(image, self.y, self.operator, **self.known, before_fit=self.damping, rng=self.seed)
+        return project(image, self.y, self.operator, **self.known, ridge=ridge)
 
     @torch.no_grad()
     def _scores(self, image: torch.Tensor) -> dict[str, float]:

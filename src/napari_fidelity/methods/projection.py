@@ -132,14 +132,18 @@ def ridge_for(
     *,
     noise: Noise | None = None,
     weights: torch.Tensor | None = None,
+    before_fit: float | None = None,
     rng: int | torch.Generator = 0,
 ) -> float:
     """Return ``λ = σ²/τ²``, the noise's variance over that of the network's error ``x − x_true``.
 
     ``τ²`` is what the residual has beyond the noise: ``E‖y − A x‖² = τ² tr(A Aᵀ) + n σ²`` for a white error.
-    It must be asked of an image that has not been fitted to ``y``. Where the noise is not known, ``σ`` is taken
-    as 0.4/255, that of two roundings to 8 bit: without any, a blur's inverse would blow up the rounding.
-    Infinite if the residual is no larger than the noise.
+    Infinite, so that a projection changes nothing, if the residual is no larger than the noise. Where the noise
+    is not known, ``σ`` is taken as 0.4/255, that of two roundings to 8 bit: without any, the inverse of a blur
+    would blow up the rounding.
+
+    The residual of an image that was fitted to ``y`` understates its error, and that of the image before the fit
+    (``before_fit``, its ``λ``) overstates it: then the geometric mean of both is returned.
     """
     r = y - operator.A(x)
     seen = torch.ones_like(r) if weights is None else (weights > 0).to(r).expand_as(r)
@@ -148,7 +152,8 @@ def ridge_for(
     probe = torch.randint(0, 2, r.shape, generator=generator(rng)).to(r) * 2 - 1
     trace = float(adjoint(operator, probe * seen, x.shape[2:]).square().sum() / seen.sum())
     excess = mean_square(r, seen) - sigma2
-    return sigma2 * trace / excess if excess > 0 else math.inf
+    ridge = sigma2 * trace / excess if excess > 0 else math.inf
+    return ridge if before_fit is None else math.sqrt(ridge * before_fit)
 
 
 def _is_constant(variance: torch.Tensor) -> bool:
