@@ -26,6 +26,7 @@ def build_app() -> App:
         name="napari-fidelity",
         help="Make a restored image answer to the data it was restored from.",
         version=__version__,
+        suppress_keyboard_interrupt=False,  # main tells what became of the result
     )
     for command in (
         demo.demo,

@@ -37,9 +37,23 @@ out = Console(highlight=False, soft_wrap=True)
 def set_up_logging(*, quiet: bool) -> None:
     """Show the package's log on standard error: warnings only if ``quiet``."""
     handler = RichHandler(console=err, show_time=False, show_path=False, markup=False)
+    handler.addFilter(_Once())
     log = logging.getLogger("napari_fidelity")
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+class _Once:
+    """Keep a message from being shown again: loading a model and computing with it both name the device."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in self._shown
+        self._shown.add(text)
+        return new
 
 
 def print_json(value: Any) -> None:

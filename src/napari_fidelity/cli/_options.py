@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 if TYPE_CHECKING:
     from napari_fidelity.core.options import Options
@@ -100,8 +100,16 @@ def table_of(declared: type[Options], *, leave_out: tuple[str, ...] = ("kind",),
         if name in leave_out:
             continue
         default = info.get_default(call_default_factory=True)
-        fields[name] = (types.get(name, info.annotation), Field(default, description=info.description))
+        kind = types.get(name, _readable(info.annotation))
+        fields[name] = (kind, Field(default, description=info.description))
     return create_model(f"{declared.__name__}Table", **fields)
+
+
+def _readable(annotation: Any) -> Any:
+    """Let a choice among numbers take the text of a command line."""
+    if get_origin(annotation) is Literal and all(isinstance(choice, int) for choice in get_args(annotation)):
+        return Annotated[annotation, BeforeValidator(int)]
+    return annotation
 
 
 def given(table: BaseModel) -> dict[str, Any]:

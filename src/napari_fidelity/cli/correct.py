@@ -99,12 +99,14 @@ def restore_file(
     writing: Writing,
 ) -> int:
     """Read, restore and write one image with a method; return the exit code."""
-    from napari_fidelity.io import list_models
+    from napari_fidelity.io import check_output, list_models
     from napari_fidelity.operators import Downsample, parse_noise, parse_operator
     from napari_fidelity.pipeline import ModelReference, Recipe
     from napari_fidelity.pipeline.restoration import load_reference
     from napari_fidelity.stopping import parse_stop
 
+    set_up_logging(quiet=running.silent)
+    check_output(target, overwrite=writing.overwrite)
     reference = ModelReference(name=model, scale=scale)
     if formation.operator is not None:
         operator = parse_operator(formation.operator)

@@ -34,7 +34,8 @@ def choose_device(name: str = "auto") -> torch.device:
             "The device name is not known", found=repr(name), do="Use auto, cpu, cuda, cuda:0 or mps"
         ) from None
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= count:
+    # torch keeps the number in 8 bits: cuda:256 would be cuda:0
+    if device.type == "cuda" and (str(device) != name or (device.index or 0) >= count):
         raise DeviceError(f"There is no device '{name}'", found=f"{count} CUDA devices", do="Use --device cpu")
     if device.type == "mps" and not _has_mps():
         raise DeviceError("This machine has no Apple GPU that torch can use", do="Use --device cpu")

@@ -218,7 +218,8 @@ def _plateau(score: str, sign: int, delta: float, window: int, phrase: str, unit
         values.append(sign * step.scores[score])
         if len(values) <= window:
             return None
-        gain = max(values[-window:]) - max(values[:-window])
+        new, old = max(values[-window:]), max(values[:-window])
+        gain = 0.0 if new == old else new - old  # both are infinite once nothing is left to explain
         if gain >= delta:
             return None
         over = "iteration" if window == 1 else f"{window} iterations"

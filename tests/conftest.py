@@ -1,0 +1,54 @@
+"""What several test folders share: a smooth scene, small networks, and a measurement of the one for the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from napari_fidelity.io import save_model
+from napari_fidelity.networks.edsr import EDSR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Scene = Callable[..., NDArray[np.float32]]
+    MakeNetwork = Callable[..., EDSR]
+
+
+def make_scene(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    noise = np.random.default_rng(seed).random(shape)
+    smooth = gaussian_filter(noise, [0] * (len(shape) - 2) + [1.5, 1.5])
+    low, high = smooth.min(), smooth.max()
+    return ((smooth - low) / (high - low) * 0.8 + 0.1).astype(np.float32)
+
+
+def make_network(n_channels: int = 1, scale: int = 2, n_feats: int = 8, n_blocks: int = 1) -> EDSR:
+    network = EDSR(n_channels=n_channels, n_feats=n_feats, n_blocks=n_blocks, scale=scale)
+    return network.start_as_interpolation(torch.Generator().manual_seed(0)).eval()
+
+
+@pytest.fixture(scope="session")
+def scene() -> Scene:
+    """Smooth random images in [0.1, 0.9], float32: ``scene(24, 24)``."""
+    return make_scene
+
+
+@pytest.fixture(scope="session")
+def network() -> MakeNetwork:
+    """Small EDSRs that begin as interpolation: ``network(n_channels=1, scale=2)``."""
+    return make_network
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File of a small gray ×2 network."""
+    path: Path = tmp_path_factory.mktemp("model") / "small-x2.safetensors"
+    save_model(make_network(), path, licence="CC0")
+    return path
