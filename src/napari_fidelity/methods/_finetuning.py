@@ -27,7 +27,8 @@ from napari_fidelity.methods.base import (
 from napari_fidelity.methods.data_term import DataTerm, edge_mask, total_variation
 from napari_fidelity.methods.last_layer import Change, Pass, Regression, find_last_layer, run_network
 from napari_fidelity.methods.parameters import choose_parameters
-from napari_fidelity.methods.projection import project, ridge_for
+from napari_fidelity.methods.projection import assumed_variance, project, ridge_for
+from napari_fidelity.methods.scores import mean_square
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.stopping.rules import Budget, HeldOut
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOISE_VARIANCE = 1 / 255**2  # of noise in [0, 1] from which on the ridge grows
+_FULL_STEP = 3 / 255  # residual of the network's output beyond the noise from which on steps have full length
 _SMALLEST_COPY = 8  # pixels of the coarser copy along an axis below which it says nothing
 
 
@@ -75,10 +76,12 @@ class Run:
         self.ratio = first[0, 0].numel() / y[0, 0].numel()
         # From the network's own output: once it is fitted, the residual no longer shows its error.
         self.seed = self.rng.initial_seed()
-        self.damping = ridge_for(first, y, operator, **self.known, rng=self.seed)
+        self.sigma2 = assumed_variance(y, operator, first.shape[2:], **self.known, rng=self.seed)
+        self.damping = ridge_for(first, y, operator, **self.known, sigma2=self.sigma2, rng=self.seed)
         self.shown, first = self._as_trained(first)
         self.term = self._data_term(first)
         self.copy = self._coarse_copy(first)
+        self.stride = self._stride(first) if options.adaptive else 1.0
 
     # -- preparation ------------------------------------------------------------------------------------------
 
@@ -139,7 +142,7 @@ class Run:
         measurement has holes or noise, or the network's output would not have the right size.
         """
         fine, coarse = first.shape[2:], self.y.shape[2:]
-        if self.options.pairs == 0 or self.weights is not None or self.term.noise_variance > 0 or fine == coarse:
+        if self.options.pairs == 0 or self.weights is not None or fine == coarse:
             return None
         factors = [round(n / m) for n, m in zip(fine, coarse, strict=True)]
         sizes = [m // f * f for m, f in zip(coarse, factors, strict=True)]
@@ -154,6 +157,12 @@ class Run:
         expected = [m // f for m, f in zip(sizes, factors, strict=True)]
         return (small, target) if list(small.shape[2:]) == expected else None
 
+    @torch.no_grad()
+    def _stride(self, first: torch.Tensor) -> float:
+        """Return by how much to shorten the steps: there is to learn what the residual has beyond the noise."""
+        excess = mean_square(self.operator.A(first) - self.y, self.weights) - self.sigma2
+        return min(1.0, math.sqrt(max(0.0, excess)) / _FULL_STEP)
+
     # -- the iteration ----------------------------------------------------------------------------------------
 
     def steps(self) -> Steps:
@@ -161,7 +170,8 @@ class Run:
         options = self.options
         parameters = self._parameters()
         anchor = [p.detach().clone() for p in parameters] if options.proximity else []
-        optimizer = optimizer_for(options, parameters) if parameters and options.iterations else None
+        moves = parameters and options.iterations and self.stride > 0
+        optimizer = optimizer_for(options, parameters) if moves else None
         # Without gradient steps, a second look at a view would show the same again.
         iterations = min(options.iterations, options.views - 1) if optimizer is None else options.iterations
         outcome = Outcome(options, self._finished)
@@ -191,7 +201,7 @@ class Run:
                 break
             if optimizer is not None and descends:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(options, index)
+                    group["lr"] = self.stride * learning_rate(options, index)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -285,7 +295,7 @@ class Run:
     def _ridge(self) -> float:
         if self.options.ridge is not None:
             return self.options.ridge
-        return 0.03 * self.ratio * (1 + self.term.noise_variance / _NOISE_VARIANCE)
+        return 0.03 * self.ratio
 
     def _pass(self, y: torch.Tensor) -> Pass:
         with self.autocast:
@@ -297,7 +307,15 @@ class Run:
     def _finished(self, image: torch.Tensor) -> torch.Tensor:
         if not self.options.project:
             return image
-        ridge = ridge_for(image, self.y, self.operator, **self.known, before_fit=self.damping, rng=self.seed)
+        ridge = ridge_for(
+            image,
+            self.y,
+            self.operator,
+            **self.known,
+            sigma2=self.sigma2,
+            before_fit=self.damping,
+            rng=self.seed,
+        )
         return project(image, self.y, self.operator, **self.known, ridge=ridge)
 
     @torch.no_grad()

@@ -72,12 +72,13 @@ class DataTerm:
         return self._seen(self.y)
 
     def _seen(self, z: torch.Tensor) -> torch.Tensor:
+        # One factor for all channels of a pixel: what goes through here may be features, not an image.
         if self._variance is not None:
-            z = z * (self.noise_variance / self._variance).sqrt()
+            z = z * (self.noise_variance / self._variance.mean(dim=1, keepdim=True)).sqrt()
         if self.mask is None:
             return z
         if self.weights is not None:
-            z = z * self.weights
+            z = z * self.weights.amin(dim=1, keepdim=True)
         return self.mask * (z if z.shape[2:] == self.mask.shape[2:] else resize(z, self.mask.shape[2:]))
 
     @property

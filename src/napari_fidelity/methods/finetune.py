@@ -42,6 +42,9 @@ class FineTune(Method):
     schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="Learning rate: the same throughout, or falling to a tenth."
     )
+    adaptive: bool = Field(
+        True, description="Shorten the steps where the network's output explains the measurement well already."
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD, first beta of Adam.")
     parameters: Subset = Field(
         "all",
@@ -97,6 +100,7 @@ class FineTune(Method):
             "optimizer": "sgd",
             "learning_rate": 0.01,
             "schedule": "constant",
+            "adaptive": False,
             "last_layer": "descend",
             "pairs": 0.0,
             "reads": "measurement",

@@ -25,12 +25,16 @@ from napari_fidelity.methods.base import (
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
 UNKNOWN_NOISE = 0.4 / 255
-"""Standard deviation on [0, 1] that the noise is taken to have where it is not known."""
+"""Least standard deviation on [0, 1] that the noise is taken to have where it is not known."""
+_HIDDEN = 1e-3  # share of the largest eigenvalue of A Aᵀ below which a direction counts as hidden
+_LEAST_SHARE = 0.02  # of all directions that must be hidden to read the noise off them
 
 
 class Project(Method):
@@ -132,28 +136,65 @@ def ridge_for(
     *,
     noise: Noise | None = None,
     weights: torch.Tensor | None = None,
+    sigma2: float | None = None,
     before_fit: float | None = None,
     rng: int | torch.Generator = 0,
 ) -> float:
     """Return ``λ = σ²/τ²``, the noise's variance over that of the network's error ``x − x_true``.
 
     ``τ²`` is what the residual has beyond the noise: ``E‖y − A x‖² = τ² tr(A Aᵀ) + n σ²`` for a white error.
-    Infinite, so that a projection changes nothing, if the residual is no larger than the noise. Where the noise
-    is not known, ``σ`` is taken as 0.4/255, that of two roundings to 8 bit: without any, the inverse of a blur
-    would blow up the rounding.
+    Infinite, so that a projection changes nothing, if the residual is no larger than the noise. ``σ²`` is that of
+    :func:`assumed_variance` unless it is given.
 
     The residual of an image that was fitted to ``y`` understates its error, and that of the image before the fit
     (``before_fit``, its ``λ``) overstates it: then the geometric mean of both is returned.
     """
     r = y - operator.A(x)
     seen = torch.ones_like(r) if weights is None else (weights > 0).to(r).expand_as(r)
-    variance = known_variance(noise, y)
-    sigma2 = UNKNOWN_NOISE**2 if variance is None else mean_square(variance.sqrt(), seen)
-    probe = torch.randint(0, 2, r.shape, generator=generator(rng)).to(r) * 2 - 1
+    if sigma2 is None:
+        sigma2 = assumed_variance(y, operator, x.shape[2:], noise=noise, weights=weights, rng=rng)
+    probe = _signs(r, rng)
     trace = float(adjoint(operator, probe * seen, x.shape[2:]).square().sum() / seen.sum())
     excess = mean_square(r, seen) - sigma2
     ridge = sigma2 * trace / excess if excess > 0 else math.inf
     return ridge if before_fit is None else math.sqrt(ridge * before_fit)
+
+
+def assumed_variance(
+    y: torch.Tensor,
+    operator: LinearOperator,
+    image_shape: Sequence[int],
+    *,
+    noise: Noise | None = None,
+    weights: torch.Tensor | None = None,
+    rng: int | torch.Generator = 0,
+) -> float:
+    """Return the noise's mean variance: the known one, or else what the measurement itself shows of it.
+
+    What ``A`` hardly lets through shows in the measurement as noise alone. With ``W = ε(A Aᵀ + εI)⁻¹``, which
+    keeps just those directions, ``‖W y‖² / tr W²`` is the variance there. Where ``A`` has none (downsampling
+    without blur), or if they show less, it is taken as that of two roundings to 8 bit: without any, the inverse of
+    a blur would blow up the rounding.
+    """
+    variance = known_variance(noise, y)
+    if variance is not None:
+        return mean_square(variance.sqrt(), weights)
+    if weights is not None:
+        return UNKNOWN_NOISE**2
+    constant = torch.ones_like(y[:1, :1])
+    largest = float(adjoint(operator, constant, image_shape).square().sum() / constant.sum())
+
+    def hidden(z: torch.Tensor) -> torch.Tensor:
+        return z - operator.A(dagger(operator, z, image_shape, _HIDDEN * largest))
+
+    share = float(hidden(_signs(y, rng)).square().mean())
+    if share < _LEAST_SHARE:
+        return UNKNOWN_NOISE**2
+    return max(UNKNOWN_NOISE**2, float(hidden(y).square().mean()) / share)
+
+
+def _signs(like: torch.Tensor, rng: int | torch.Generator) -> torch.Tensor:
+    return torch.randint(0, 2, like.shape, generator=generator(rng)).to(like) * 2 - 1
 
 
 def _is_constant(variance: torch.Tensor) -> bool:

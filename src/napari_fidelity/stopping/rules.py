@@ -165,8 +165,12 @@ class Budget(StoppingRule):
     """Stop after a number of iterations or seconds, whichever comes first."""
 
     kind: Literal["budget"] = "budget"
-    iterations: int | None = Field(None, ge=1, description="Largest number of iterations.")
-    seconds: float | None = Field(None, gt=0, description="Longest time.", json_schema_extra={"unit": "s"})
+    iterations: int | None = Field(
+        None, ge=1, description="Largest number of iterations; in a stack, of each slice."
+    )
+    seconds: float | None = Field(
+        None, gt=0, description="Longest time; in a stack, of each slice.", json_schema_extra={"unit": "s"}
+    )
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Budget:
