@@ -1,0 +1,45 @@
+"""The models that come with the package: small, described, and better than interpolation."""
+
+from __future__ import annotations
+
+import math
+from importlib.resources import files
+
+import pytest
+import torch
+
+from napari_fidelity.io.models import list_models, load_model
+from napari_fidelity.operators.resample import Downsample, resize
+from napari_fidelity.training import validation_images
+
+IDS = {"edsr-s-x4": 4, "edsr-s-x2": 2}
+
+
+def test_they_are_there() -> None:
+    assert IDS.keys() <= {info.id for info in list_models()}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_small_and_described(name: str) -> None:
+    folder = files("napari_fidelity") / "bundled"
+    assert len((folder / f"{name}.safetensors").read_bytes()) <= 3_000_000
+    card = (folder / f"{name}.md").read_text(encoding="utf-8")
+    assert card.startswith(f"# {name}\n")
+    assert "not measured" not in card
+    info = load_model(name).info
+    assert (info.id, info.scale, info.n_channels, info.licence) == (name, IDS[name], 3, "BSD-3-Clause")
+    assert info.card["operator"] == Downsample(scale=IDS[name]).to_plain()
+
+
+@pytest.mark.parametrize(("name", "gain"), [("edsr-s-x4", 1.0), ("edsr-s-x2", 1.5)])
+def test_better_than_bicubic_on_what_training_never_saw(name: str, gain: float) -> None:
+    scale = IDS[name]
+    x = torch.from_numpy(validation_images()[0])[None]
+    y = Downsample(scale=scale).A(x)
+    with torch.no_grad():
+        network = load_model(name)(y)
+    assert psnr(network, x) > psnr(resize(y, x.shape[2:]), x) + gain
+
+
+def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
+    return -10 * math.log10(float((output.clamp(0, 1) - target)[..., 4:-4, 4:-4].square().mean()))
