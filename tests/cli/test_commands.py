@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,9 @@ import napari_fidelity
 from napari_fidelity.cli import main
 from napari_fidelity.io import load_model, read_image, save_model
 from napari_fidelity.methods import FineTune
-from napari_fidelity.operators import Downsample
+from napari_fidelity.operators import NOISES, OPERATORS, Downsample
 from napari_fidelity.pipeline import Recipe
+from napari_fidelity.stopping.rules import RULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +79,13 @@ def test_every_option_of_fine_tuning_is_there(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     hidden = {"kind", "snapshots"}
     assert all(f"--{name.replace('_', '-')}" in shown for name in set(FineTune.model_fields) - hidden)
+
+
+def test_help_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["correct", "--help"])
+    words = set(re.findall(r"\w+", capsys.readouterr().out))
+    kinds = {str(cls.model_fields["kind"].default) for cls in (*OPERATORS, *NOISES, *RULES)}
+    assert kinds - {"compose"} <= words  # which is written as a sum
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -472,6 +481,16 @@ def test_holes_are_masked_on_request(folder: Path, scene: Scene) -> None:
     write_wrong_images(scene)
     assert correct("--nonfinite", "mask", source="holes.tif") == 0
     assert np.isfinite(read_image("out.tif").data).all()
+    assert correct("--nonfinite", "mask", "--dtype", "uint8", source="holes.tif", target="out.png") == 0
+
+
+def test_stack_with_axes_of_the_users(folder: Path, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile.imwrite("stack.tif", scene(2, 2, 10, 10), photometric="minisblack")
+    words = ["--axes", "TZYX", "--channels", "each", "--scope", "slice", "--json"]
+    assert correct(*words, source="stack.tif") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["blocks"], record["blocks_done"]) == (4, 4)
+    assert (read_image("out.tif").axes, read_image("out.tif").shape) == ("TZYX", (2, 2, 20, 20))
 
 
 # -- the other commands ------------------------------------------------------------------------------------------

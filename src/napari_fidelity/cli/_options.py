@@ -25,14 +25,18 @@ class Formation:
     """How the measurement came about and how it is read."""
 
     operator: Annotated[str | None, Parameter(group=IMAGE)] = None
-    """Image formation model, such as downsample:scale=4, or 'gaussian_blur:sigma=1.6 + downsample:scale=2' (the
-    first one acts on the image first). Left out: downsampling by the model's scale."""
+    """Image formation model: identity, gaussian_blur, airy_blur, uniform_blur, motion_blur, blur (any kernel),
+    mask or downsample, each with its options, as in 'gaussian_blur:sigma=1.6 + downsample:scale=2' (the first one
+    acts on the image first; lengths are in pixels of the restored image). Left out: downsampling by the model's
+    scale."""
     noise: Annotated[str | None, Parameter(group=IMAGE)] = None
-    """Noise model in the image's intensity units, such as gaussian:sigma=25."""
+    """Noise model in the image's intensity units: gaussian:sigma=25, poisson:gain=2, laplace:scale=3, or for a
+    camera poisson_gaussian:gain=0.5,offset=100,sigma=2. Left out: unknown and small."""
     axes: Annotated[str | None, Parameter(group=IMAGE)] = None
     """Axes of the file where it does not name them, such as ZYX."""
     scaling: Annotated[Literal["auto", "dtype", "minmax", "percentile", "none"], Parameter(group=IMAGE)] = "auto"
-    """How intensities are brought to [0, 1]."""
+    """How intensities are brought to [0, 1]; undone in the result. auto: uint8 by its range, floats within [0, 1]
+    as they are, anything else from its smallest to its largest value."""
     scope: Annotated[Literal["slice", "volume", "series"], Parameter(group=IMAGE)] = "series"
     """What one intensity scaling is found from."""
     channels: Annotated[Literal["joint", "each"], Parameter(group=IMAGE)] = "joint"
@@ -54,7 +58,7 @@ class Running:
     """Where and how to run."""
 
     seed: Annotated[int, Parameter(group=RUN)] = 0
-    """Seed of everything random."""
+    """Seed of everything random: the same seed on the same device gives the same result."""
     device: Annotated[str, Parameter(group=RUN)] = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     json: Annotated[bool, Parameter(group=RUN, negative="")] = False
@@ -74,7 +78,7 @@ class Writing:
     """How the result is written."""
 
     dtype: Annotated[Literal["float32", "input", "uint8", "uint16"], Parameter(group=RUN)] = "float32"
-    """Data type of the result; input is that of the source."""
+    """Data type of the result, which keeps the source's intensity units; input is that of the source."""
     overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False
     """Replace files that exist."""
     recipe: Annotated[Path | None, Parameter(group=RUN)] = None

@@ -38,6 +38,8 @@ def compare(
 ) -> int:
     """Score images: PSNR and SSIM against a reference, the data residual against the measurement.
 
+    For example: napari-fidelity compare network.tif corrected.tif --reference true.tif --crop 4
+
     Parameters
     ----------
     images

@@ -37,6 +37,8 @@ def correct(
 ) -> int:
     """Fine-tune a restoration network on one image until its output explains the measurement.
 
+    For example: napari-fidelity correct lowres.tif restored.tif --model edsr-s-x4
+
     Parameters
     ----------
     source
@@ -50,7 +52,8 @@ def correct(
     preset
         Settings to start from; lucas2020 are the published ones.
     stop
-        Stopping rule, such as discrepancy:tau=1, held_out, or budget:seconds=10; joined by + where several.
+        Stopping rule: settled, discrepancy, held_out, lr_psnr, lr_psnr_level, lr_lpips or budget, with options
+        as in budget:seconds=10, joined by + where several. Left out: the method stops by itself.
     """
     table = given(options)
     if table.get("mask", "none") not in ("none", "edges"):
@@ -72,6 +75,8 @@ def project(
     writing: Writing = Writing(),
 ) -> int:
     """Change a network's output as little as possible so that it explains the measurement.
+
+    For example: napari-fidelity project lowres.tif restored.tif --model edsr-s-x4
 
     Parameters
     ----------
@@ -182,11 +187,13 @@ def _check_format(image: Image, target: Path, dtype: str) -> None:
     """Write one pixel of each plane as the result will be written: a format that cannot hold it is refused now."""
     from tempfile import TemporaryDirectory
 
+    import numpy as np
+
     from napari_fidelity.core.errors import OutputError
     from napari_fidelity.io import write_image
 
-    corner = image.data[tuple(slice(1) if axis in "YX" else slice(None) for axis in image.axes)]
-    pixel = image.replace(data=corner.astype(image.dtype if dtype == "input" else dtype))
+    shape = [1 if axis in "YX" else n for axis, n in image.sizes.items()]
+    pixel = image.replace(data=np.zeros(shape, image.dtype if dtype == "input" else dtype))
     with TemporaryDirectory() as folder:
         trial = Path(folder) / target.name
         try:

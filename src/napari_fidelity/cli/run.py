@@ -19,6 +19,9 @@ def run(
 ) -> int:
     """Replay a recipe on an image: the same input on the same device gives the same result, bit by bit.
 
+    For example: napari-fidelity correct in.tif out.tif --model edsr-s-x4 --recipe recipe.json, and later
+    napari-fidelity run recipe.json other.tif other-out.tif
+
     Parameters
     ----------
     recipe
