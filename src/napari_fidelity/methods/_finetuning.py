@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FULL_STEP = 3 / 255  # residual of the network's output beyond the noise from which on steps have full length
+_ROUNDS = 2  # of projecting and downsampling; one leaves 0.3 dB, a third sharpens the noise
 _SMALLEST_COPY = 8  # pixels of the coarser copy along an axis below which it says nothing
 
 
@@ -96,14 +97,16 @@ class Run:
         """Return the measurement as the network was trained to see it, and its output for that.
 
         A super-resolution network is trained for downsampling alone. Where the image formation model has a blur
-        before that, the network is shown the downsampled version of its first output, projected onto the data.
+        before that, the network is shown the downsampled version of its own output, projected onto the data.
         """
         plain = trained_part(self.operator)
         if self.options.reads == "measurement" or plain is None:
             return self.y, first
         with torch.no_grad():
-            shown = plain.A(project(first, self.y, self.operator, **self.known, ridge=self.damping))
-            return shown, self._pass(shown).image
+            for _ in range(_ROUNDS):
+                shown = plain.A(project(first, self.y, self.operator, **self.known, ridge=self.damping))
+                first = self._pass(shown).image
+        return shown, first
 
     def _data_term(self, first: torch.Tensor) -> DataTerm:
         mask = self.options.mask
