@@ -453,6 +453,7 @@ def test_wrong_use_of_the_other_commands(
         (["correct", "in.tif", "out.tif", "--model", "a", "--views", "3"], "Input should be 1 or 8"),
         (["correct", "in.tif", "out.tif", "--model", "a", "--scope", "frame"], "frame"),
         (["compare"], "IMAGES"),
+        (["train", "out.safetensors", "--n-channels", "7"], "7"),
     ],
 )
 def test_misuse(words: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -24,7 +24,7 @@ def train(
     *,
     operator: Annotated[str, Parameter(group=IMAGE)] = "downsample:scale=4",
     images: Annotated[Path | None, Parameter(group=IMAGE)] = None,
-    n_channels: Annotated[int, Parameter(group=IMAGE)] = 3,
+    n_channels: Annotated[Literal[1, 3], Parameter(group=IMAGE)] = 3,
     start: str | None = None,
     scale: int = 4,
     n_feats: int = 48,
