@@ -337,6 +337,7 @@ def test_a_disk_that_really_fills_up_is_an_output_error(tmp_path: Path, monkeypa
 
 
 def test_a_form_that_cannot_hold_the_image_is_changed_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", logger="napari_fidelity")
     write_image(_image("YX", "float16"), tmp_path / "a.ome.tif")
     assert "ome form of TIFF cannot hold this float16 image; written as plain" in caplog.text
     assert read_image(tmp_path / "a.ome.tif").dtype == np.float16

@@ -54,7 +54,7 @@ def test_impossible_settings_are_named(bad: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (torch.rand(1, 1, 8, 8), ArchitectureError, "3 channels. found an image of 1 channel"),
+        (torch.rand(1, 1, 8, 8), ArchitectureError, r"3 channels \(found: an image of 1 channel"),
         (torch.rand(3, 8, 8), ShapeError, "N, C, H, W"),
         (torch.rand(1, 3, 0, 8), ShapeError, "empty"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ShapeError, "uint8"),

@@ -35,18 +35,17 @@ def draw(made: Demo, path: Path) -> None:
     left, right = list(lower.subfigures(1, 2, width_ratios=(1, 1.15)))
     _draw_curves(left.subplots(), made, scores)
     _draw_errors(right, made)
-    figure.savefig(path, format="png")
+    figure.savefig(path, format="png", pil_kwargs={"optimize": True})
 
 
 def _draw_errors(part: SubFigure, made: Demo) -> None:
-    part.suptitle("absolute error", fontsize=10)
     panels = part.subplots(1, 3)
     for axes, name in zip(panels, ("network", "projection", "fine-tuned + projection"), strict=True):
         error = np.abs(made.images[name] - made.truth).mean(axis=-1)
         shown = axes.imshow(error, cmap="magma", vmin=0, vmax=24)
         axes.set_title(name, fontsize=10)
         axes.axis("off")
-    part.colorbar(shown, ax=panels, location="bottom", shrink=0.5, aspect=40, label="gray levels")
+    part.colorbar(shown, ax=panels, location="bottom", shrink=0.5, aspect=40, label="absolute error (gray levels)")
 
 
 def _show_whole(axes: Axes, truth: NDArray[Any]) -> None:

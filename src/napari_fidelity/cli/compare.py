@@ -105,7 +105,7 @@ def print_rows(rows: Sequence[Row], extra: dict[str, Sequence[str]] | None = Non
         "psnr": ("PSNR", "dB", 2),
         "ssim": ("SSIM", "", 4),
         "lpips": ("LPIPS", "", 4),
-        "residual": ("residual", "RMS", 4),
+        "residual": ("residual", "", 4),
         "lr_psnr": ("LR-PSNR", "dB", 2),
     }
     shown = [name for name in heads if any(name in row.to_plain() for row in rows)]

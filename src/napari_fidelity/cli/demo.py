@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class Demo:
     seconds: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    nothing_left: bool = False
 
 
 def demo(
@@ -119,6 +121,7 @@ def make(show: Display, running: Running) -> Demo:
     tuned, scoring = _tuned(FineTune(project=False), made, y, operator, network, "fine-tuning", show, running.seed)
     keep("fine-tuned", tuned, started + scoring)
     ridge = ridge_for(tuned, y, operator, before_fit=ridge, rng=running.seed)
+    made.nothing_left = math.isinf(ridge)
     keep("fine-tuned + projection", project(tuned, y, operator, ridge=ridge), started + scoring)
     plain = FineTune.lucas2020(optimizer="adam", learning_rate=1e-4, iterations=FineTune().iterations)
     _tuned(plain, made, y, operator, network, "eq. 1 alone, Adam", show, running.seed)

@@ -11,7 +11,7 @@ from napari_fidelity.core.lazy import torch
 log = logging.getLogger(__name__)
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto", *, announce: bool = True) -> torch.device:
     """Return the device to compute on and say so in the log.
 
     Parameters
@@ -19,6 +19,8 @@ def choose_device(name: str = "auto") -> torch.device:
     name
         ``"auto"`` takes CUDA if there is one, then Apple's MPS, then the CPU; or ``"cpu"``, ``"cuda"``,
         ``"cuda:1"``, ``"mps"``.
+    announce
+        Whether to say in the log what was chosen.
 
     Raises
     ------
@@ -41,7 +43,8 @@ def choose_device(name: str = "auto") -> torch.device:
         raise DeviceError("This machine has no Apple GPU that torch can use", do="Use --device cpu")
     if device.type not in ("cpu", "cuda", "mps"):
         raise DeviceError("Only cpu, cuda and mps are supported", found=repr(name))
-    log.info("computing on %s", describe(device))
+    if announce:
+        log.info("computing on %s", describe(device))
     return device
 
 

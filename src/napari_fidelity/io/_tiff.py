@@ -95,7 +95,7 @@ def write_tiff(
 
     wanted, form = form, _possible_form(image, form)
     if wanted not in (None, form):
-        log.warning("the %s form of TIFF cannot hold this %s image; written as %s", wanted, image.dtype, form)
+        log.info("the %s form of TIFF cannot hold this %s image; written as %s", wanted, image.dtype, form)
     axes = "".join(axis for axis in AXES if axis in image.axes)
     data = np.transpose(image.data, [image.axes.index(axis) for axis in axes])
     sizes = [image.pixel_size[axis] for axis in "XY"]

@@ -108,7 +108,7 @@ def load_model(
     )
     if scale is not None:
         network = network.to_scale(scale)
-    return network.to(choose_device(str(device))).eval()
+    return network.to(choose_device(str(device), announce=False)).eval()
 
 
 def save_model(
@@ -151,7 +151,8 @@ def save_model(
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ModelFileError(f"The weight '{name}' is NaN or infinite", do="Train or load the network again")
-    content = save(weights, metadata={"format": "pt", _KEY: _card_text(network, target.stem, card)})
+    # One entry only: safetensors writes several in an order that differs from file to file, and so does the hash.
+    content = save(weights, metadata={_KEY: _card_text(network, target.stem, card)})
     with atomic_write(target, overwrite=overwrite) as temporary:
         temporary.write_bytes(content)
     return _read_info(content, target.name)

@@ -216,10 +216,11 @@ class _Run:
     def _adapted(self, network: Network | None) -> Network | None:
         if network is None or not isinstance(network, torch.nn.Module):
             return network
-        from napari_fidelity.networks.channels import for_gray
+        from napari_fidelity.networks.adapters import for_gray, for_unit_range
 
         # Channels that the network does not know run through it one by one, as a batch.
         self.fold = getattr(network, "n_channels", None) not in (None, len(self.blocks[0].data))
+        network = for_unit_range(network)
         return for_gray(network) if self.fold else network
 
     def _folded(self, y: torch.Tensor) -> torch.Tensor:

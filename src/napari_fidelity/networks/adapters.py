@@ -1,4 +1,4 @@
-"""Networks for one number of channels on images with another."""
+"""Networks on images that are not as they expect: other channels, another range of intensities."""
 
 from __future__ import annotations
 
@@ -49,3 +49,24 @@ def for_gray(network: nn.Module) -> nn.Module:
             f"The network takes images of {trained} channels, not one by one", do="Choose another model"
         )
     return network if trained == 1 else GrayThroughRGB(network)
+
+
+class InRange(nn.Module):
+    """A network that was trained on another range of intensities than [0, 1], put on [0, 1]."""
+
+    def __init__(self, network: nn.Module, low: float, high: float) -> None:
+        super().__init__()
+        self.network, self.low, self.extent = network, low, high - low
+        if hasattr(network, "n_channels"):
+            self.n_channels = network.n_channels
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """Restore ``(N, C, H, W)`` in [0, 1]."""
+        output: torch.Tensor = (self.network(y * self.extent + self.low) - self.low) / self.extent
+        return output
+
+
+def for_unit_range(network: nn.Module) -> nn.Module:
+    """Return the network, or one around it, that works on [0, 1]; ``info.value_range`` says what it expects."""
+    low, high = getattr(getattr(network, "info", None), "value_range", (0.0, 1.0))
+    return network if (low, high) == (0.0, 1.0) else InRange(network, low, high)
