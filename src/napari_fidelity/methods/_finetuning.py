@@ -12,17 +12,16 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.blocks import to_channel_last
-from napari_fidelity.core.errors import ArchitectureError, DivergedError, OperatorError, OptionError, ShapeError
+from napari_fidelity.core.errors import ArchitectureError, DivergedError, OptionError, ShapeError
 from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods._network import autocast, learning_rate, optimizer_for, private_copy
+from napari_fidelity.methods._network_input import NetworkInput
 from napari_fidelity.methods._outcome import Outcome
 from napari_fidelity.methods.base import (
-    call_operator,
     check_finite_output,
     check_fit,
     check_measurement,
     generator,
-    trained_part,
 )
 from napari_fidelity.methods.data_term import DataTerm, edge_mask, total_variation
 from napari_fidelity.methods.last_layer import Change, Pass, Regression, find_last_layer, run_network
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FULL_STEP = 3 / 255  # residual of the network's output beyond the noise from which on steps have full length
-_ROUNDS = 2  # of projecting and downsampling; one leaves 0.3 dB, a third sharpens the noise
-_SMALLEST_COPY = 8  # pixels of the coarser copy along an axis below which it says nothing
 
 
 class Run:
@@ -79,9 +76,19 @@ class Run:
         self.seed = self.rng.initial_seed()
         self.sigma2 = assumed_variance(y, operator, first.shape[2:], **self.known, rng=self.seed)
         self.damping = ridge_for(first, y, operator, **self.known, sigma2=self.sigma2, rng=self.seed)
-        self.shown, first = self._as_trained(first)
+        given = NetworkInput(
+            operator,
+            lambda z: self._pass(z).image,
+            {**self.known, "ridge": self.damping},
+            self.sigma2,
+            self.seed,
+            options.reads == "as_trained",
+        )
+        self.shown, first = given.show(y, first)
         self.term = self._data_term(first)
-        self.copy = self._coarse_copy(first)
+        self.copy = None
+        if options.pairs != 0 and weights is None:
+            self.copy = given.coarser(self.shown, first.shape[2:])
         self.stride = self._stride(first) if options.adaptive else 1.0
 
     # -- preparation ------------------------------------------------------------------------------------------
@@ -92,21 +99,6 @@ class Run:
             check_finite_output(x)
             check_fit(self.operator, x, self.y)
         return x
-
-    def _as_trained(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the measurement as the network was trained to see it, and its output for that.
-
-        A super-resolution network is trained for downsampling alone. Where the image formation model has a blur
-        before that, the network is shown the downsampled version of its own output, projected onto the data.
-        """
-        plain = trained_part(self.operator)
-        if self.options.reads == "measurement" or plain is None:
-            return self.y, first
-        with torch.no_grad():
-            for _ in range(_ROUNDS):
-                shown = plain.A(project(first, self.y, self.operator, **self.known, ridge=self.damping))
-                first = self._pass(shown).image
-        return shown, first
 
     def _data_term(self, first: torch.Tensor) -> DataTerm:
         mask = self.options.mask
@@ -138,31 +130,14 @@ class Run:
             )
         return fitted, held_out
 
-    def _coarse_copy(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return ``(A y, y)``, a pair of which the network should make the second from the first.
-
-        ``None`` where there is no such pair: the operator does not coarsen or fits this image size alone, the
-        measurement has holes or noise, or the network's output would not have the right size.
-        """
-        fine, coarse = first.shape[2:], self.y.shape[2:]
-        if self.options.pairs == 0 or self.weights is not None or fine == coarse:
-            return None
-        factors = [round(n / m) for n, m in zip(fine, coarse, strict=True)]
-        sizes = [m // f * f for m, f in zip(coarse, factors, strict=True)]
-        if min(m // f for m, f in zip(sizes, factors, strict=True)) < _SMALLEST_COPY:
-            return None
-        target = self.shown[..., : sizes[0], : sizes[1]].contiguous()
-        plain = trained_part(self.operator) if self.shown is not self.y else None
-        try:
-            small = call_operator(plain or self.operator, target)
-        except OperatorError:
-            return None
-        expected = [m // f for m, f in zip(sizes, factors, strict=True)]
-        return (small, target) if list(small.shape[2:]) == expected else None
-
     @torch.no_grad()
     def _stride(self, first: torch.Tensor) -> float:
-        """Return by how much to shorten the steps: there is to learn what the residual has beyond the noise."""
+        """Return by how much to shorten the steps: there is to learn what the residual has beyond the noise.
+
+        Behind a blur the residual tells nothing, what the network is shown being projected already.
+        """
+        if self.shown is not self.y:
+            return 1.0
         excess = mean_square(self.operator.A(first) - self.y, self.weights) - self.sigma2
         return min(1.0, math.sqrt(max(0.0, excess)) / _FULL_STEP)
 

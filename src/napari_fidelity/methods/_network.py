@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.errors import ArchitectureError
+from napari_fidelity.methods import base
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import Network
@@ -22,7 +22,7 @@ def private_copy(model: Network | None, device: torch.device) -> nn.Module:
     Raises
     ------
     ArchitectureError
-        If it is no network with parameters.
+        If it is no network with parameters, or cannot be copied.
     """
     if not isinstance(model, nn.Module):
         raise ArchitectureError(
@@ -34,8 +34,7 @@ def private_copy(model: Network | None, device: torch.device) -> nn.Module:
         raise ArchitectureError(
             f"{type(model).__name__} has no parameters, so there is nothing to fine-tune", do="Use projection"
         )
-    network = copy.deepcopy(model).eval().to(device)
-    return network.to(memory_format=torch.channels_last)
+    return base.private_copy(model, device).to(memory_format=torch.channels_last)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

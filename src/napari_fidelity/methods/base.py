@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
@@ -109,6 +110,34 @@ def adjoint(operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int
     return operator.A_adjoint(r)
 
 
+def apply_to_features(operator: LinearOperator, z: torch.Tensor, n_channels: int) -> torch.Tensor:
+    """Return ``A z`` for features: any number of channels, each treated as ``A`` treats those of an image.
+
+    Our own operators take any number of channels. A foreign one may be made for ``n_channels``: it is shown each
+    feature in all of them.
+
+    Raises
+    ------
+    OperatorError
+        If the operator does not treat the channels of an image alike, so that a feature has no image under it.
+    """
+    if isinstance(operator, Operator) or z.shape[1] == n_channels:
+        return operator.A(z)
+    try:
+        return operator.A(z)
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+    copies = z.reshape(-1, 1, *z.shape[2:]).expand(-1, n_channels, *z.shape[2:])
+    seen = call_operator(operator, copies)
+    if not torch.allclose(seen, seen[:, :1].expand_as(seen), rtol=1e-4, atol=1e-6):
+        raise OperatorError(
+            f"{type(operator).__name__} does not treat all channels alike, which the closed-form last layer needs",
+            do="Set last_layer to 'descend'",
+        )
+    return seen[:, 0].reshape(*z.shape[:2], *seen.shape[2:])
+
+
 def trained_part(operator: LinearOperator) -> Operator | None:
     """Return the downsampling at the end of an image formation model, if there is something before it."""
     if not isinstance(operator, Compose) or not isinstance(operator.operators[-1], Downsample):
@@ -196,6 +225,27 @@ def check_finite_output(x: torch.Tensor) -> None:
         )
 
 
+def private_copy(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """Return a copy of a network in evaluation mode on a device.
+
+    Raises
+    ------
+    ArchitectureError
+        If it cannot be copied.
+    """
+    try:
+        copied = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ArchitectureError(
+            f"{type(model).__name__} cannot be copied, and a network that was given is never changed",
+            found=str(error).partition(".")[0],
+            do="Take off hooks such as torch.nn.utils.weight_norm (remove_weight_norm), or load it from a file",
+        ) from error
+    return copied.eval().to(device)
+
+
 def call_network(network: Network, y: torch.Tensor) -> torch.Tensor:
     """Return ``f(y)``; what a network throws at such an image becomes an :class:`ArchitectureError`."""
     try:
@@ -218,7 +268,7 @@ def call_operator(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
     """Return ``A x``; what a foreign operator throws becomes an :class:`OperatorError`."""
     try:
         return operator.A(x)
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
         if is_out_of_memory(error):
             raise
         raise OperatorError(

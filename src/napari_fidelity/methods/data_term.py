@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from napari_fidelity.methods.base import apply_to_features
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 from napari_fidelity.operators.resample import resize
 
@@ -65,7 +66,7 @@ class DataTerm:
         ``A x``, whitened by a noise that differs from pixel to pixel; with a mask, bicubically enlarged to the
         image's grid and multiplied by the mask (eq. 2).
         """
-        return self._seen(self.operator.A(x))
+        return self._seen(apply_to_features(self.operator, x, self.y.shape[1]))
 
     def linear_target(self) -> torch.Tensor:
         """Return the measurement put through what :meth:`linear` does after ``A``."""

@@ -66,7 +66,8 @@ def choose_parameters(
         If the network has no such parameters.
     """
     network.requires_grad_(False)
-    layers = [layer for layer in network.modules() if isinstance(getattr(layer, "weight", None), nn.Parameter)]
+    # a weight that is computed from parameters, as by weight normalisation, is a tensor
+    layers = [layer for layer in network.modules() if isinstance(getattr(layer, "weight", None), torch.Tensor)]
     if not layers:
         raise ArchitectureError("This network has no parameters, so there is nothing to fine-tune")
     if subset == "low_rank":
@@ -99,7 +100,8 @@ def _low_rank(layers: list[nn.Module], rank: int, rng: torch.Generator) -> list[
     chosen: list[nn.Parameter] = []
     for layer in layers:
         weight = layer.weight
-        if not isinstance(weight, nn.Parameter) or weight.ndim < 2:
+        changeable = isinstance(weight, nn.Parameter) or parametrize.is_parametrized(layer, "weight")
+        if not isinstance(weight, torch.Tensor) or not changeable or weight.ndim < 2:
             continue
         change = LowRank(weight.detach(), rank, rng)
         parametrize.register_parametrization(layer, "weight", change)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +20,7 @@ from napari_fidelity.methods.base import (
     check_measurement,
     dagger,
     generator,
+    private_copy,
 )
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 
@@ -72,7 +72,7 @@ class Project(Method):
             check_fit(operator, x, y)
             x = project(x, y, operator, noise=noise, weights=weights, ridge=self.ridge, rng=rng)
             residual = operator.A(x) - y
-        loss = float(residual.square().mean())
+        loss = mean_square(residual, weights)
         scores = {"lr_psnr": lr_psnr(residual, weights)}
         step = Step(0, 1, loss, scores, lambda: x, time.perf_counter() - started)
         reply = yield step
@@ -86,7 +86,7 @@ def _ready(model: Network, device: torch.device) -> Network:
     own = next(iter(model.parameters()), None)
     if not model.training and (own is None or own.device == device):
         return model
-    return copy.deepcopy(model).eval().to(device)
+    return private_copy(model, device)
 
 
 def project(
