@@ -29,7 +29,7 @@ from napari_fidelity.operators import Compose, Downsample, GaussianBlur, Operato
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
-SET5 = ("baby", "bird", "butterfly", "head", "woman")
+SET5 = ("bird", "butterfly", "head", "woman", "baby")
 
 Estimate = Callable[[], torch.Tensor]
 

@@ -47,7 +47,8 @@ ADDED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("+ projection", {"project": True}),
     ("+ eight views", {"views": 8}),
     ("+ average over the iterations", {"average": True}),
-    ("+ cosine schedule from 1.5e-4 (the default)", {"schedule": "cosine", "learning_rate": 1.5e-4}),
+    ("+ cosine schedule from 1.5e-4", {"schedule": "cosine", "learning_rate": 1.5e-4}),
+    ("+ shorter steps where little is to be learnt (the default)", {"adaptive": True}),
 )
 TAKEN: tuple[tuple[str, dict[str, Any]], ...] = (
     ("no closed form: last layer moves by steps", {"last_layer": "descend"}),
@@ -57,6 +58,7 @@ TAKEN: tuple[tuple[str, dict[str, Any]], ...] = (
     ("neither views nor average", {"views": 1, "average": False}),
     ("no projection", {"project": False}),
     ("float32", {"precision": "float32"}),
+    ("steps at full length", {"adaptive": False}),
     ("constant learning rate", {"schedule": "constant"}),
     ("learning rate 0.5e-4", {"learning_rate": 0.5e-4}),
     ("learning rate 3e-4", {"learning_rate": 3e-4}),
