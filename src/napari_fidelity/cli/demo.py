@@ -86,9 +86,10 @@ def demo(
         print_json({"output": str(out_folder), "interrupted": interrupted, "table": rows})
     else:
         print_rows(made.rows, {"seconds": [f"{made.seconds[row.name]:.2f}" for row in made.rows]})
-        out.print(
-            f"\nPSNR and SSIM on luma against the truth, residual in gray levels. Figure: {figure}", markup=False
-        )
+        out.print("\nPSNR and SSIM on luma against the truth; residual: root mean square in gray levels of 255.")
+        if made.nothing_left:
+            out.print("Fine-tuning explains the measurement to within its noise: projection leaves it as it is.")
+        out.print(f"Figure: {figure}", markup=False)
     return INTERRUPTED if interrupted else OK
 
 
