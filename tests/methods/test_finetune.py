@@ -20,8 +20,8 @@ from napari_fidelity.core.errors import (
     ShapeError,
 )
 from napari_fidelity.core.step import drain
-from napari_fidelity.methods import FineTune
-from napari_fidelity.operators import Downsample, GaussianBlur, GaussianNoise, Identity
+from napari_fidelity.methods import FineTune, Project
+from napari_fidelity.operators import Downsample, GaussianBlur, GaussianNoise, Identity, Mask
 from napari_fidelity.stopping import Budget, Discrepancy, HeldOut, LRLPIPSDrop, LRPSNRGain
 
 if TYPE_CHECKING:
@@ -474,6 +474,47 @@ def test_networks_that_cannot_be_used(model: Any, error: Any, message: str, y: t
         tune(QUICK, y, model)
 
 
+@pytest.mark.parametrize("method", [FineTune(), Project()], ids=lambda method: method.kind)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_network_that_cannot_be_copied(method: Any, y: torch.Tensor) -> None:
+    network = nn.Sequential(nn.Upsample(scale_factor=2), torch.nn.utils.weight_norm(nn.Conv2d(1, 1, 3, padding=1)))
+    network(y)
+    with pytest.raises(ArchitectureError, match="cannot be copied"):
+        drain(method.steps(y, A, network))
+
+
+class PerChannel:
+    """A foreign operator made for images of as many channels as its mask has."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        self.mask = mask
+
+    def A(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mask * x
+
+    A_adjoint = A
+
+
+def test_foreign_operator_for_a_fixed_number_of_channels(scene: Scene, network: MakeNetwork) -> None:
+    x = torch.from_numpy(scene(3, 24, 20))[None]
+    mask = (torch.rand(1, 1, 24, 20, generator=torch.Generator().manual_seed(0)) > 0.3).float()
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
+    theirs = tune(QUICK, mask * x, model, operator=PerChannel(mask.expand(1, 3, -1, -1)))
+    ours = tune(QUICK, mask * x, model, operator=Mask(mask=mask[0, 0].numpy()))
+    torch.testing.assert_close(theirs.image, ours.image, atol=1e-3, rtol=0)
+
+
+def test_foreign_operator_that_tells_channels_apart(scene: Scene) -> None:
+    x = torch.from_numpy(scene(3, 24, 20))[None]
+    operator = PerChannel(torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0)))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
+    with pytest.raises(OperatorError, match="channels alike"):
+        tune(QUICK, operator.A(x), model, operator=operator)
+    assert torch.isfinite(
+        tune(QUICK.replace(last_layer="descend"), operator.A(x), model, operator=operator).image
+    ).all()
+
+
 def test_wrong_scale_and_wrong_operator(y: torch.Tensor, network: MakeNetwork) -> None:
     with pytest.raises(ShapeError, match="another shape"):
         tune(QUICK, y, network(scale=4))
@@ -505,3 +546,12 @@ def test_a_blur_the_network_never_saw(reads: Any, x: torch.Tensor, network: Make
     result = tune(FineTune(reads=reads), y, model, operator=operator)
     with torch.no_grad():
         assert psnr(result.image, x) > psnr(model(y), x) + 2
+
+
+def test_a_learning_rate_far_too_large_does_not_spoil_the_average(y: torch.Tensor, network: MakeNetwork) -> None:
+    first = tune(FineTune(iterations=0), y, network())
+    result = tune(FineTune(learning_rate=1.0, adaptive=False, schedule="constant"), y, network())
+    assert "diverged" in result.stop_reason
+    assert len(result.history) < 12
+    error, error_first = ((A.A(r.image) - y).square().mean() for r in (result, first))
+    assert error <= 10 * error_first + 1e-4

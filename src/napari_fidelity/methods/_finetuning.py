@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ASTRAY = 10  # times the first loss: an image that explains the data so much worse would spoil the average
 _FULL_STEP = 3 / 255  # residual of the network's output beyond the noise from which on steps have full length
 
 
@@ -155,7 +156,7 @@ class Run:
         outcome = Outcome(options, self._finished)
         watchers = [(part, part.watch()) for part in self.stop.parts()]
         history: list[Record] = []
-        reason = ""
+        reason, limit = "", math.inf
         for index in range(iterations + 1):
             descends = optimizer is not None and index < iterations
             with torch.set_grad_enabled(descends):
@@ -163,7 +164,8 @@ class Run:
             value = float(loss.detach())
             if index == 0:
                 self._check_start(value, loss.requires_grad or not descends)
-            if not math.isfinite(value):
+                limit = _ASTRAY * max(value, self.sigma2)
+            if not value <= limit:
                 reason = f"the iteration diverged at step {index}; the image before it is returned"
                 break
             estimate = outcome.take(image)
