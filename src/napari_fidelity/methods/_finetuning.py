@@ -160,12 +160,12 @@ class Run:
         for index in range(iterations + 1):
             descends = optimizer is not None and index < iterations
             with torch.set_grad_enabled(descends):
-                loss, image = self._objective(index, parameters, anchor)
+                loss, data, image = self._objective(index, parameters, anchor)
             value = float(loss.detach())
             if index == 0:
                 self._check_start(value, loss.requires_grad or not descends)
-                limit = _ASTRAY * max(value, self.sigma2)
-            if not value <= limit:
+                limit = _ASTRAY * max(data, self.sigma2) if options.average else math.inf
+            if not math.isfinite(value) or data > limit:
                 reason = f"the iteration diverged at step {index}; the image before it is returned"
                 break
             estimate = outcome.take(image)
@@ -222,15 +222,15 @@ class Run:
 
     def _objective(
         self, index: int, parameters: list[nn.Parameter], anchor: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss and the image, in its own orientation, of one iteration."""
+    ) -> tuple[torch.Tensor, float, torch.Tensor]:
+        """Return the loss, its data term, and the image, in its own orientation, of one iteration."""
         options = self.options
         view = VIEWS[index % options.views]
         run = self._pass(to_view(self.shown, view))
         copy = self._copy_pass(view)
         change = self._solve(run, copy, view) if self.last is not None else None
         image = from_view(run.changed(change), view)
-        loss = self.term(image)
+        loss = data = self.term(image)
         if copy is not None:
             small, target = copy
             loss = loss + self._pairs * (small.changed(change) - target).square().mean()
@@ -239,7 +239,7 @@ class Run:
         if anchor:
             drift = [(p - a).square().sum() for p, a in zip(parameters, anchor, strict=True)]
             loss = loss + options.proximity * torch.stack(drift).sum()
-        return loss, image.detach()
+        return loss, float(data.detach()), image.detach()
 
     def _copy_pass(self, view: int) -> tuple[Pass, torch.Tensor] | None:
         if self.copy is None:
