@@ -198,6 +198,15 @@ def test_nothing_is_overwritten_unless_asked(folder: Path, capsys: pytest.Captur
     assert Recipe.read("recipe.json").seed == 0
 
 
+def test_the_measurement_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "in.tif").read_bytes()
+    (folder / "link.tif").symlink_to(folder / "in.tif")
+    for target in ("in.tif", "link.tif"):
+        assert correct("--overwrite", target=target) == 1
+        assert "is the measurement itself" in capsys.readouterr().err
+    assert (folder / "in.tif").read_bytes() == before
+
+
 @pytest.mark.parametrize("where", ["replace", "fsync"])
 def test_full_disk(where: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     before = files(folder)

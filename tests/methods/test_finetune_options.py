@@ -116,6 +116,20 @@ def test_last_layer_alone_takes_no_gradient(y: torch.Tensor, monkeypatch: pytest
         tune(FineTune(parameters="all"), y, Normed())
 
 
+@pytest.mark.parametrize("last_layer", ["solve", "descend"])
+@pytest.mark.parametrize("parameters", ["first", "norm_bias", "low_rank"])
+def test_subsets_see_through_weight_normalisation(parameters: Any, last_layer: Any, y: torch.Tensor) -> None:
+    plain, normed = Normed(), Normed()
+    torch.nn.utils.parametrizations.weight_norm(normed.layers["c1"])
+    method = FineTune(parameters=parameters, last_layer=last_layer, iterations=1)
+    runs = [
+        Run(method, y, A, m, noise=None, stop=Budget(iterations=9), weights=None, rng=0) for m in (plain, normed)
+    ]
+    counts = [len(run._parameters()) for run in runs]
+    # the first layers have one parameter more where the weight is a direction and a length
+    assert counts[1] == counts[0] + (parameters == "first") > 0
+
+
 def test_low_rank_is_low_rank(y: torch.Tensor) -> None:
     model = Normed()
     method = FineTune(parameters="low_rank", rank=2, iterations=3, last_layer="descend", learning_rate=0.01)

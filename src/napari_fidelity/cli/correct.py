@@ -142,12 +142,14 @@ def run_recipe_on_file(
     alpha: Literal["refuse", "drop"] = "refuse",
 ) -> int:
     """Read, restore and write one image as a recipe says; return the exit code."""
+    from napari_fidelity.core.errors import OutputError
     from napari_fidelity.core.step import drain
     from napari_fidelity.io import atomic_write, check_output, read_image, write_image
     from napari_fidelity.pipeline import run_recipe
 
     set_up_logging(quiet=running.silent)
-    check_output(target, overwrite=writing.overwrite)
+    if check_output(target, overwrite=writing.overwrite) == source.expanduser().resolve():
+        raise OutputError(f"'{target}' is the measurement itself", do="Choose another name for the result")
     if writing.recipe is not None:
         recipe.dumps(writing.recipe)
         check_output(writing.recipe, overwrite=writing.overwrite)

@@ -124,10 +124,11 @@ def apply_to_features(operator: LinearOperator, z: torch.Tensor, n_channels: int
     if isinstance(operator, Operator) or z.shape[1] == n_channels:
         return operator.A(z)
     try:
-        return operator.A(z)
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
-        if is_out_of_memory(error):
-            raise
+        seen = call_operator(operator, z)
+        if seen.shape[:2] == z.shape[:2]:  # one channel may have been broadcast to all of them
+            return seen
+    except OperatorError:
+        pass
     copies = z.reshape(-1, 1, *z.shape[2:]).expand(-1, n_channels, *z.shape[2:])
     seen = call_operator(operator, copies)
     if not torch.allclose(seen, seen[:, :1].expand_as(seen), rtol=1e-4, atol=1e-6):

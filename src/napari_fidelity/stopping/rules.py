@@ -156,7 +156,7 @@ class Settled(StoppingRule):
             value = step.scores.get("change", math.inf)
             if not value < self.change:
                 return None
-            return f"the image has settled: the last step changed it by {value:.2g}, less than {self.change:g}"
+            return f"the image has settled: the last step changed it by {value:.3g}, less than {self.change:g}"
 
         return look
 
