@@ -404,6 +404,23 @@ def test_batch_and_other_float_types(network: MakeNetwork, scene: Scene) -> None
     torch.testing.assert_close(tune(QUICK, y.double(), network()).image, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("hole", [False, True])
+def test_noise_is_not_fitted_where_there_is_no_coarser_copy(
+    hole: bool, scene: Scene, network: MakeNetwork
+) -> None:
+    """A hole in the measurement leaves no coarser copy, and must not change the outcome by much."""
+    x, noise = torch.from_numpy(scene(1, 48, 48))[None], GaussianNoise(sigma=0.03)
+    operator = A @ GaussianBlur(sigma=1.6)
+    y = noise.sample(operator.A(x), torch.Generator().manual_seed(0))
+    weights = torch.ones_like(y)
+    weights[..., 3, 3] = 0
+    method = FineTune(iterations=0, pairs=None if hole else 0)
+    model = network(n_feats=24, n_blocks=2)
+    tuned = tune(method, y, model, operator=operator, noise=noise, weights=weights if hole else None).image
+    with torch.no_grad():
+        assert psnr(tuned, x) > psnr(model(y), x) - 0.5
+
+
 def test_unobserved_pixels_have_no_say_in_the_fit(x: torch.Tensor, y: torch.Tensor, network: MakeNetwork) -> None:
     weights = torch.ones(24, 24)
     weights[8:12, 8:12] = 0

@@ -26,7 +26,7 @@ from napari_fidelity.methods.base import (
 from napari_fidelity.methods.data_term import DataTerm, edge_mask, total_variation
 from napari_fidelity.methods.last_layer import Change, Pass, Regression, find_last_layer, run_network
 from napari_fidelity.methods.parameters import choose_parameters
-from napari_fidelity.methods.projection import assumed_variance, project, ridge_for
+from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for
 from napari_fidelity.methods.scores import mean_square
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.stopping.rules import Budget, HeldOut
@@ -275,7 +275,9 @@ class Run:
     def _ridge(self) -> float:
         if self.options.ridge is not None:
             return self.options.ridge
-        return 0.03 * self.ratio
+        # The coarser copy shows the last layer what is no noise; without it, the ridge alone has to hold it back.
+        noisy = 1.0 if self.copy is not None else max(1.0, self.sigma2 / UNKNOWN_NOISE**2)
+        return 0.03 * self.ratio * noisy
 
     def _pass(self, y: torch.Tensor) -> Pass:
         with self.autocast:

@@ -58,7 +58,8 @@ class FineTune(Method):
     ridge: float | None = Field(
         None,
         gt=0,
-        description="Weight of the last layer's change in the closed form; left out, it follows the scale.",
+        description="Weight of the last layer's change in the closed form; left out, it follows the scale and, "
+        "where there is no coarser copy to learn from (see pairs), the noise.",
     )
     pairs: float | None = Field(
         None,
