@@ -94,7 +94,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_as_a_program() -> None:
-    program = [sys.executable, "-c", "import sys; from napari_fidelity.cli import main; sys.exit(main())"]
+    program = [sys.executable, "-m", "napari_fidelity"]
     done = subprocess.run([*program, "correct", "a.tif"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "TARGET" in done.stderr

@@ -29,8 +29,6 @@ class StoppingRule(Options, ABC):
     kind: str
     needs: ClassVar[frozenset[str]] = frozenset()
     """Scores that the method has to compute for this rule, beyond the usual ones."""
-    best_by: ClassVar[str | None] = None
-    """The score whose lowest value marks the iteration to return; ``None`` returns the last one."""
 
     @abstractmethod
     def watch(self) -> Watcher:
@@ -119,7 +117,6 @@ class HeldOut(StoppingRule):
 
     kind: Literal["held_out"] = "held_out"
     needs: ClassVar[frozenset[str]] = frozenset({"held_out"})
-    best_by: ClassVar[str | None] = "held_out"
     fraction: float = Field(0.05, gt=0, lt=1, description="Share of the measurement pixels that are held out.")
     patience: int = Field(10, ge=1, description="Iterations without improvement before stopping.")
 
