@@ -202,7 +202,8 @@ without known copyright restrictions, at several sizes:
 {photos}.
 And 240 procedural images of 320 × 320 pixels (dead leaves, gratings, filaments, cells; seed 0), drawn as often.
 Augmented by flips, transposition, permuted channels and lowered contrast. No benchmark image was trained on;
-Set5 was looked at on the way. A crop of `astronaut` and one of `coffee`, which training never shows, are the validation.
+Set5 was looked at on the way. A crop of `astronaut` and one of `coffee`, which training never shows, are the
+validation.
 
 **Training.** {t.n_steps} steps of Adam from {begin}: batches of {t.degrade.batch_size} patches of
 {t.degrade.patch_size} × {t.degrade.patch_size} measured pixels, {t.loss} loss on RGB, learning rate

@@ -204,7 +204,7 @@ def broken(image: torch.Tensor) -> torch.Tensor:
         (torch.full((1, 1, 8, 8), torch.nan), lambda y: y, None, NonFiniteError, "64 of 64"),
         (torch.rand(1, 1, 8, 8), lambda y: y, torch.zeros(8, 8), ShapeError, "masked out"),
         (torch.rand(1, 1, 8, 8), lambda y: y, torch.ones(7, 8), ShapeError, "weights do not fit"),
-        (torch.rand(1, 1, 8, 8), lambda y: y, -torch.ones(8, 8), OptionError, "0 or positive.*-1"),
+        (torch.rand(1, 1, 8, 8), lambda y: y, -torch.ones(8, 8), OptionError, "1 or 0 .*-1"),
         (torch.rand(1, 1, 8, 8), lambda y: y * torch.nan, None, DivergedError, "64 bad pixels"),
         (torch.rand(1, 1, 8, 8), lambda y: y[..., ::2], None, ShapeError, "scale are the same"),
         (torch.rand(1, 1, 8, 8), broken, None, ArchitectureError, "cannot be applied.*only square"),

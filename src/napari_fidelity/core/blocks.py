@@ -224,7 +224,8 @@ class Assembler:
         values, saturated = cast(self._scaling.at(block.index).invert(scaled[0], block.axes), self._dtype)
         if self._data is None:
             sizes = self._template.sizes | dict(zip(self._spatial, scaled.shape[2:], strict=True))
-            self._data = np.zeros(list(sizes.values()), self._dtype)
+            # A block that never comes must not pass for data, where the dtype has a word for that.
+            self._data = np.full(list(sizes.values()), np.nan if self._dtype.kind == "f" else 0, self._dtype)
         view = _view(self._data, self._template.axes, block.index, self._channel, self._spatial)
         if view.shape != values.shape:
             raise ShapeError("The results of the blocks differ in shape", found=f"{values.shape} and {view.shape}")

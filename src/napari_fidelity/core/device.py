@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from napari_fidelity.core.errors import DeviceError
 from napari_fidelity.core.lazy import torch
@@ -58,12 +57,16 @@ def describe(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the free memory of a device in bytes, or ``None`` where that cannot be told."""
+    """Return the memory of a device that can still be had, in bytes, or ``None`` where that cannot be told."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch holds in reserve counts as free.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
         return None
 
 

@@ -6,18 +6,21 @@ import logging
 import math
 import time
 from functools import partial
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from napari_fidelity.core.blocks import to_channel_last
-from napari_fidelity.core.errors import ArchitectureError, DivergedError, OptionError, ShapeError
+from napari_fidelity.core.errors import ArchitectureError, DivergedError, OperatorError, OptionError, ShapeError
 from napari_fidelity.core.step import Record, Result, Step
+from napari_fidelity.methods._memory import check_memory
 from napari_fidelity.methods._network import autocast, learning_rate, optimizer_for, private_copy
 from napari_fidelity.methods._network_input import NetworkInput
 from napari_fidelity.methods._outcome import Outcome
 from napari_fidelity.methods.base import (
+    call_operator,
     check_finite_output,
     check_fit,
     check_measurement,
@@ -91,6 +94,8 @@ class Run:
         if options.pairs != 0 and weights is None:
             self.copy = given.coarser(self.shown, first.shape[2:])
         self.stride = self._stride(first) if options.adaptive else 1.0
+        if self.last is not None and not self._suits_features(first):
+            self.last = None
 
     # -- preparation ------------------------------------------------------------------------------------------
 
@@ -100,6 +105,16 @@ class Run:
             check_finite_output(x)
             check_fit(self.operator, x, self.y)
         return x
+
+    @torch.no_grad()
+    def _suits_features(self, first: torch.Tensor) -> bool:
+        """Tell whether the operator takes features, of which there are more than an image has channels."""
+        try:
+            self.term.linear(torch.cat([first, first], dim=1))
+        except OperatorError as error:
+            log.info("all layers move by steps: %s", error)
+            return False
+        return True
 
     def _data_term(self, first: torch.Tensor) -> DataTerm:
         mask = self.options.mask
@@ -151,6 +166,8 @@ class Run:
         anchor = [p.detach().clone() for p in parameters] if options.proximity else []
         moves = parameters and options.iterations and self.stride > 0
         optimizer = optimizer_for(options, parameters) if moves else None
+        if optimizer is not None:
+            check_memory(lambda z: self._pass(z).image, self.shown)
         # Without gradient steps, a second look at a view would show the same again.
         iterations = min(options.iterations, options.views - 1) if optimizer is None else options.iterations
         outcome = Outcome(options, self._finished)
@@ -188,8 +205,13 @@ class Run:
         if not reason and optimizer is not None:
             reason = f"all {iterations} gradient steps are done"
         elif not reason:
-            reason = "no gradient steps were asked for" if self.last is None else "the last layer is solved"
+            reason = self._why_no_steps()
         return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
+
+    def _why_no_steps(self) -> str:
+        if self.stride == 0:
+            return "the network explains the measurement to within its noise: no steps were taken"
+        return "no gradient steps were asked for" if self.last is None else "the last layer is solved"
 
     def _check_start(self, loss: float, differentiable: bool) -> None:
         if not math.isfinite(loss):
@@ -302,12 +324,13 @@ class Run:
 
     @torch.no_grad()
     def _scores(self, image: torch.Tensor) -> dict[str, float]:
-        prediction = self.operator.A(image)
+        prediction = call_operator(self.operator, image)
         scores = self.term.scores(prediction)
         if any("lr_lpips" in part.needs for part in self.stop.parts()):
             from napari_fidelity.metrics import lpips
 
-            scores["lr_lpips"] = lpips(to_channel_last(prediction), to_channel_last(self.y))
+            pairs = zip(torch.split(prediction, 1), torch.split(self.y, 1), strict=True)
+            scores["lr_lpips"] = mean(lpips(to_channel_last(a), to_channel_last(b)) for a, b in pairs)
         return scores
 
     def _seconds(self) -> float:

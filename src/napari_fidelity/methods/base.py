@@ -177,8 +177,12 @@ def check_measurement(y: torch.Tensor, weights: torch.Tensor | None) -> tuple[to
                 "The weights do not fit the measurement",
                 found=f"{tuple(weights.shape)} beside {tuple(y.shape)}",
             ) from None
-        if not bool((weights >= 0).all() & torch.isfinite(weights).all()):
-            raise OptionError("A weight is 0 or positive", found=f"weights from {float(weights.min())}")
+        if not bool(((weights == 0) | (weights == 1)).all()):
+            raise OptionError(
+                "A weight says whether a pixel was observed, 1 or 0",
+                found=f"weights from {float(weights.min()):g} to {float(weights.max()):g}",
+                do="Give the noise of pixels that are less certain as a noise model",
+            )
         if not bool((weights > 0).any()):
             raise ShapeError("Every pixel of the measurement is masked out", do="Check the mask")
     finite = torch.isfinite(y)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_fidelity.methods.base import apply_to_features
+from napari_fidelity.methods.base import apply_to_features, call_operator
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 from napari_fidelity.operators.resample import resize
 
@@ -49,7 +49,7 @@ class DataTerm:
         """Return the loss of an image ``x``."""
         if self.mask is not None:
             return (self.linear(x) - self.linear_target()).square().mean()
-        prediction = self.operator.A(x)
+        prediction = call_operator(self.operator, x)
         if self.noise is None or self._variance is None:
             terms = (prediction - self.y).square()
         else:

@@ -120,7 +120,8 @@ def restore_steps(
     Returns
     -------
     Result
-        As :func:`restore`. If a reason was sent, slices not reached by then are zero, and the reason says so.
+        As :func:`restore`. If a reason was sent, slices not reached by then are NaN (0 in integers), and the
+        reason says so.
     """
     network, reference = _network(model)
     own = {"operator": operator} if _is_plain(operator) else {}
@@ -344,7 +345,7 @@ def _named(error: Exception, device: torch.device, block: Block) -> Exception:
 def _reason(results: list[Result[torch.Tensor]], blocks: int) -> str:
     last = results[-1].stop_reason
     if len(results) < blocks:
-        return f"{last}; {len(results)} of {blocks} slices are done, the others are zero"
+        return f"{last}; {len(results)} of {blocks} slices are done, the others are empty"
     reasons = {result.stop_reason for result in results}
     return last if len(reasons) == 1 else f"each of {blocks} slices ended for its own reason; the last: {last}"
 
