@@ -11,7 +11,7 @@ from torch import nn
 
 from napari_fidelity.core.step import drain
 from napari_fidelity.methods import FineTune, last_layer
-from napari_fidelity.methods.last_layer import Change, Regression, find_last_layer, run_network
+from napari_fidelity.methods.last_layer import Change, Regression, first_pass, run_network
 from napari_fidelity.operators import Downsample, GaussianBlur
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Strided(Net):
 @pytest.mark.parametrize(("make", "found"), [(Net, "second"), (Twice, None), (Strided, None)])
 def test_find(make: type[Net], found: str | None) -> None:
     model = make()
-    layer = find_last_layer(model, torch.rand(1, 1, 8, 8))
+    layer = first_pass(model, torch.rand(1, 1, 8, 8)).layer
     assert layer is (None if found is None else getattr(model, found))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 

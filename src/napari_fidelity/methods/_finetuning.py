@@ -27,7 +27,7 @@ from napari_fidelity.methods.base import (
     generator,
 )
 from napari_fidelity.methods.data_term import DataTerm, edge_mask, total_variation
-from napari_fidelity.methods.last_layer import Change, Pass, Regression, find_last_layer, run_network
+from napari_fidelity.methods.last_layer import Change, Pass, Regression, first_pass, run_network
 from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for
 from napari_fidelity.methods.scores import mean_square
@@ -70,8 +70,8 @@ class Run:
         self.stop, self.rng = stop, generator(rng)
         self.network = private_copy(model, y.device)
         self.autocast = autocast(options.precision, y.device)
-        first = self._first_output()
-        self.last = find_last_layer(self.network, y) if options.last_layer == "solve" else None
+        start = self._first_pass()
+        first, self.last = start.image, start.layer if options.last_layer == "solve" else None
         if options.last_layer == "solve" and self.last is None:
             log.info("no layer of %s can be solved in closed form; all move by steps", type(model).__name__)
         # Samples of the image per sample of the measurement: what the closed form's weights go with.
@@ -89,6 +89,8 @@ class Run:
             options.reads == "as_trained",
         )
         self.shown, first = given.show(y, first)
+        # The first iteration looks at the same; without gradients it need not run the network again.
+        self.start = start if self.shown is y and self.last is not None else None
         self.term = self._data_term(first)
         self.copy = None
         if options.pairs != 0 and weights is None:
@@ -99,12 +101,12 @@ class Run:
 
     # -- preparation ------------------------------------------------------------------------------------------
 
-    def _first_output(self) -> torch.Tensor:
-        with torch.no_grad():
-            x = self._pass(self.y).image
-            check_finite_output(x)
-            check_fit(self.operator, x, self.y)
-        return x
+    def _first_pass(self) -> Pass:
+        with torch.no_grad(), self.autocast:
+            start = first_pass(self.network, self.y)
+        check_finite_output(start.image)
+        check_fit(self.operator, start.image, self.y)
+        return start
 
     @torch.no_grad()
     def _suits_features(self, first: torch.Tensor) -> bool:
@@ -235,7 +237,9 @@ class Run:
         options = self.options
         if self.last is not None and options.parameters == "last":
             return []
-        last = self.last or find_last_layer(self.network, self.y)
+        last = self.last
+        if last is None and options.parameters == "last":
+            last = self._first_pass().layer
         chosen = choose_parameters(self.network, options.parameters, rank=options.rank, rng=self.rng, last=last)
         if self.last is None:
             return chosen
@@ -248,7 +252,7 @@ class Run:
         """Return the loss, its data term, and the image, in its own orientation, of one iteration."""
         options = self.options
         view = VIEWS[index % options.views]
-        run = self._pass(to_view(self.shown, view))
+        run = self._start_or_pass(view)
         copy = self._copy_pass(view)
         change = self._solve(run, copy, view) if self.last is not None else None
         image = from_view(run.changed(change), view)
@@ -262,6 +266,12 @@ class Run:
             drift = [(p - a).square().sum() for p, a in zip(parameters, anchor, strict=True)]
             loss = loss + options.proximity * torch.stack(drift).sum()
         return loss, float(data.detach()), image.detach()
+
+    def _start_or_pass(self, view: int) -> Pass:
+        start, self.start = self.start, None
+        if start is None or view != VIEWS[0] or torch.is_grad_enabled():
+            return self._pass(to_view(self.shown, view))
+        return start
 
     def _copy_pass(self, view: int) -> tuple[Pass, torch.Tensor] | None:
         if self.copy is None:

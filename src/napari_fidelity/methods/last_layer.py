@@ -88,39 +88,36 @@ def run_network(network: nn.Module, layer: nn.Conv2d | None, y: torch.Tensor) ->
     return Pass(x.float(), kept[-1].float(), layer)
 
 
-def find_last_layer(network: nn.Module, y: torch.Tensor) -> nn.Conv2d | None:
-    """Return the last 2-D convolution that runs, if it runs once and at the image's own resolution.
+def first_pass(network: nn.Module, y: torch.Tensor) -> Pass:
+    """Run the network once and find its last layer on the way.
 
-    A network may name it in its attribute ``last_layer``. ``None`` if there is no such layer, as in networks
-    that end in a pixel shuffle: a change of that layer is no sum of shifted features in the image.
+    That is the 2-D convolution which a network names in its attribute ``last_layer``, or else the last one that
+    runs; if it runs once, at the image's own resolution. The pass has no layer if there is none such, as in
+    networks that end in a pixel shuffle: a change of that layer is no sum of shifted features in the image.
     """
-    layer = getattr(network, "last_layer", None)
-    if not isinstance(layer, nn.Conv2d):
-        layer = _last_convolution(network, y)
-    if layer is None or layer.stride != (1, 1):
-        return None
-    with torch.no_grad():
-        run = run_network(network, layer, y)
-    fits = run.features is not None and run.features.shape[::2] == run.image.shape[::2]
-    fits = fits and run.features is not None and run.features.shape[2:] == run.image.shape[2:]
-    return layer if fits else None
+    named = getattr(network, "last_layer", None)
+    watched = (
+        [named] if isinstance(named, nn.Conv2d) else [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    )
+    ran: list[nn.Module] = []
+    latest: list[torch.Tensor] = []
 
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        ran.append(layer)
+        latest[:] = inputs[:1]
 
-def _last_convolution(network: nn.Module, y: torch.Tensor) -> nn.Conv2d | None:
-    ran: list[nn.Conv2d] = []
-
-    def note(layer: nn.Module, *_: object) -> None:
-        if isinstance(layer, nn.Conv2d):
-            ran.append(layer)
-
-    hooks = [layer.register_forward_hook(note) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in watched]
     try:
-        with torch.no_grad():
-            network(y)
+        x = call_network(network, y.contiguous(memory_format=torch.channels_last)).float()
     finally:
         for hook in hooks:
             hook.remove()
-    return ran[-1] if ran and ran.count(ran[-1]) == 1 else None
+    layer = ran[-1] if ran and ran.count(ran[-1]) == 1 else None
+    if not isinstance(layer, nn.Conv2d) or layer.stride != (1, 1):
+        return Pass(x)
+    features = latest[0].float()
+    fits = features.shape[0] == x.shape[0] and features.shape[2:] == x.shape[2:]
+    return Pass(x, features, layer) if fits else Pass(x)
 
 
 class Regression:
