@@ -80,7 +80,7 @@ def on_set5(args: argparse.Namespace, network: Any, scale: int, blur: float = 0.
         yield Case.load(args.data, name, scale, blur), network
 
 
-COLUMNS = ("bicubic", "network", "projection", "default", "best", "seconds")
+COLUMNS = ("bicubic", "network", "projection", "default", "seconds")
 
 
 def table(groups: dict[str, list[dict[str, Any]]]) -> str:
@@ -88,13 +88,19 @@ def table(groups: dict[str, list[dict[str, Any]]]) -> str:
     lines = []
     for label, rows in groups.items():
         values = [f"{mean(row[c] for row in rows):.2f}" for c in COLUMNS]
-        lines.append([label, *values, f"{least(rows, 'network'):+.2f}", f"{least(rows, 'projection'):+.2f}"])
-    head = ["", *COLUMNS[:4], "best iteration", "s", "least gain over network", "least gain over projection"]
+        gains = [f"{gain(rows, over):+.2f} ({least(rows, over):+.2f})" for over in ("network", "projection")]
+        lines.append([label, *values, *gains, f"{gap(rows):.2f}"])
+    head = ["mean over Set5", *COLUMNS[:4], "s", "gain over network (least)", "over projection (least)"]
+    head.append("largest gap to the best iteration")
     return markdown(head, lines)
 
 
 def least(rows: list[dict[str, Any]], over: str) -> float:
     return min(row["default"] - row[over] for row in rows)
+
+
+def gap(rows: list[dict[str, Any]]) -> float:
+    return max(row["best"] - row["default"] for row in rows)
 
 
 def gain(rows: list[dict[str, Any]], over: str) -> float:
@@ -115,10 +121,8 @@ def models(args: argparse.Namespace, store: Rows) -> tuple[str, Checks]:
         if asked is not None:
             own = mean(row["network"] for row in rows)
             checks.append((f"{name} on Set5 ×{scale}, {asked} dB or better: {own:.2f}", own >= asked))
-        for row in rows:
-            gap = row["best"] - row["default"]
-            if gap > 0.1:
-                checks.append((f"{name}, {row['image']}: end within 0.1 dB of the best: {gap:.2f}", False))
+        text = f"{name}: end within 0.1 dB of the best iteration on every image: {gap(rows):.2f}"
+        checks.append((text, gap(rows) <= 0.1))
     return table(groups), checks
 
 
@@ -232,7 +236,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Rows], tuple[str, Checks]]] = {
 
 
 def main() -> int:
-    args = parse(__doc__, parts=tuple(PARTS), images=SET5, noisy=("butterfly", "head", "woman"))
+    args = parse(__doc__, parts=tuple(PARTS), images=SET5, noisy=("butterfly", "woman"))
     if is_missing(args.data / "set5", enhancenet_file(args.data)):
         return 0
     store = Rows(args.out / "finetune_robustness.jsonl", fresh=args.fresh)
@@ -241,7 +245,10 @@ def main() -> int:
         text, found = PARTS[name](args, store)
         sections += [f"## {TITLES[name]}", text]
         checks += found
-    publish(args.out / "finetune_robustness.md", "Robustness", [*sections, verdicts(checks)])
+    note = (
+        "PSNR in dB on Y, default settings throughout; projection is the one that knows of the rounding to 8 bits."
+    )
+    publish(args.out / "finetune_robustness.md", "Robustness", [note, *sections, verdicts(checks)])
     return 0 if all(good for _, good in checks) else 1
 
 

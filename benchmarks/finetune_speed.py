@@ -189,7 +189,8 @@ def draw(out: Path, rows: dict[tuple[int, str], dict[str, Any]]) -> None:
             axis.set_xlabel("seconds", fontsize=9)
         if j == 0:
             axis.set_ylabel("PSNR (dB, Y)", fontsize=9)
-    axes[0, 0].legend(fontsize=8, frameon=False, loc="lower right")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=9, frameon=False, loc="outside upper center", ncols=2)
     figure.savefig(out / "finetune_speed.png", dpi=130)
     plt.close(figure)
 
@@ -262,7 +263,7 @@ TITLES = {
 
 
 def main() -> int:
-    args = parse(__doc__, parts=tuple(PARTS), scales=(4, 2), images=SET5, published=("butterfly", "woman"))
+    args = parse(__doc__, parts=tuple(PARTS), scales=(4, 2), images=SET5, published=("butterfly",))
     if is_missing(args.data / "set5", enhancenet_file(args.data)):
         return 0
     store = Rows(args.out / "finetune_speed.jsonl", fresh=args.fresh)
