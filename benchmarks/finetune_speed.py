@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import statistics
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -104,16 +105,24 @@ def start(args: argparse.Namespace, store: Rows) -> tuple[str, Checks]:
     lines, checks = [], []
     for scale in args.scales:
         row = store.make({"part": "start", "scale": scale, "image": "butterfly"}, partial(first, args.data, scale))
-        lines.append([f"×{scale} butterfly, 256²", f"{row['network']:.2f}", f"{row['psnr']:.2f}", row["seconds"]])
-        checks.append((f"×{scale}, 256²: less than 1 s: {row['seconds']:.2f} s", row["seconds"] < 1))
-    return markdown(["image", "network", "closed form alone", "s"], lines), checks
+        text = f"×{scale}, 256²: less than 1 s on all {row['cores']} cores: {row['wall']:.2f} s by the wall clock"
+        checks.append((text, row["wall"] < 1))
+        cells = [f"{row[value]:.2f}" for value in ("network", "psnr", "seconds", "wall")]
+        lines.append([f"×{scale} butterfly, 256²", *cells])
+    head = ["image", "network", "closed form alone", "s", "wall-clock s, all cores"]
+    return markdown(head, lines), checks
 
 
 def first(data: Path, scale: int) -> dict[str, Any]:
     case, network = Case.load(data, "butterfly", scale), enhancenet(data, scale)
-    traces = [follow(steps(FineTune(iterations=0), case, network), case) for _ in range(8)]
-    seconds = statistics.median(trace.seconds[-1] for trace in traces[1:])
-    row = {"network": case.psnr(network(case.y)), "psnr": traces[-1].psnr[-1], "seconds": seconds}
+    row: dict[str, Any] = {"network": case.psnr(network(case.y)), "cores": os.cpu_count() or 1}
+    threads = torch.get_num_threads()
+    for label, count in (("seconds", threads), ("wall", row["cores"])):
+        torch.set_num_threads(count)
+        traces = [follow(steps(FineTune(iterations=0), case, network), case) for _ in range(8)]
+        row[label] = statistics.median(trace.seconds[-1] for trace in traces[1:])
+    torch.set_num_threads(threads)
+    row["psnr"] = traces[-1].psnr[-1]
     return {key: round(value, 3) for key, value in row.items()}
 
 
