@@ -32,7 +32,7 @@ from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for
 from napari_fidelity.methods.scores import mean_square
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
-from napari_fidelity.stopping.rules import Budget, HeldOut
+from napari_fidelity.stopping.rules import Budget, Discrepancy, HeldOut
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
@@ -57,7 +57,7 @@ class Run:
         model: Network | None,
         *,
         noise: Noise | None,
-        stop: StoppingRule,
+        stop: StoppingRule | None,
         weights: torch.Tensor | None,
         rng: int | torch.Generator,
     ) -> None:
@@ -67,7 +67,7 @@ class Run:
             raise ShapeError("Fine-tuning works on 2-D images (N, C, H, W)", found=f"{tuple(y.shape)}")
         self.options, self.y, self.operator, self.noise, self.weights = options, y, operator, noise, weights
         self.known: dict[str, Any] = {"noise": noise, "weights": weights}
-        self.stop, self.rng = stop, generator(rng)
+        self.stop, self.rng = stop or options.default_stop(), generator(rng)
         self.network = private_copy(model, y.device)
         self.autocast = autocast(options.precision, y.device)
         start = self._first_pass()
@@ -95,6 +95,8 @@ class Run:
         self.copy = None
         if options.pairs != 0 and weights is None:
             self.copy = given.coarser(self.shown, first.shape[2:])
+        if stop is None and self.copy is None and options.average:
+            self.stop = self.stop | Discrepancy()  # nothing else keeps the steps from fitting the noise
         self.stride = self._stride(first) if options.adaptive else 1.0
         if self.last is not None and not self._suits_features(first):
             self.last = None
@@ -156,7 +158,9 @@ class Run:
         """
         if self.shown is not self.y:
             return 1.0
-        excess = mean_square(self.operator.A(first) - self.y, self.weights) - self.sigma2
+        # The coarser copy shows the network what noise looks like; without it, steps would go on to fit the noise.
+        noise = self.sigma2 if self.copy is None else UNKNOWN_NOISE**2
+        excess = mean_square(self.operator.A(first) - self.y, self.weights) - noise
         return min(1.0, math.sqrt(max(0.0, excess)) / _FULL_STEP)
 
     # -- the iteration ----------------------------------------------------------------------------------------
