@@ -1,7 +1,7 @@
 """Data-consistency fine-tuning: adapt a trained network to this one measurement.
 
 Lucas, Lopez-Tapia, Molina, Katsaggelos: *Self-supervised fine-tuning for correcting super-resolution
-convolutional neural networks*, 2020 (arXiv:1912.12879); first in ICIP 2019, doi:10.1109/ICIP.2019.8803114.
+convolutional neural networks*, 2020 (arXiv:1912.12879); first at ICIP 2019.
 """
 
 from __future__ import annotations
