@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.blocks import to_channel_last
-from napari_fidelity.core.errors import ArchitectureError, DivergedError, OperatorError, OptionError, ShapeError
+from napari_fidelity.core.errors import ArchitectureError, DivergedError, OperatorError, ShapeError
 from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods._memory import check_memory
 from napari_fidelity.methods._network import autocast, learning_rate, optimizer_for, private_copy
@@ -26,13 +26,13 @@ from napari_fidelity.methods.base import (
     check_measurement,
     generator,
 )
-from napari_fidelity.methods.data_term import DataTerm, edge_mask, total_variation
+from napari_fidelity.methods.data_term import DataTerm, image_mask, split, total_variation
 from napari_fidelity.methods.last_layer import Change, Pass, Regression, first_pass, run_network
 from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for
 from napari_fidelity.methods.scores import mean_square
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
-from napari_fidelity.stopping.rules import Budget, Discrepancy, HeldOut
+from napari_fidelity.stopping.rules import Budget, Discrepancy
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
@@ -91,7 +91,9 @@ class Run:
         self.shown, first = given.show(y, first)
         # The first iteration looks at the same; without gradients it need not run the network again.
         self.start = start if self.shown is y and self.last is not None else None
-        self.term = self._data_term(first)
+        fitted, held_out = split(y, weights, self.stop, self.rng)
+        mask = image_mask(options.mask, first)
+        self.term = DataTerm(y, operator, noise, fitted, held_out, mask)
         self.copy = None
         if options.pairs != 0 and weights is None:
             self.copy = given.coarser(self.shown, first.shape[2:])
@@ -119,36 +121,6 @@ class Run:
             log.info("all layers move by steps: %s", error)
             return False
         return True
-
-    def _data_term(self, first: torch.Tensor) -> DataTerm:
-        mask = self.options.mask
-        if isinstance(mask, str):
-            image_mask = edge_mask(first) if mask == "edges" else None
-        else:
-            image_mask = torch.from_numpy(mask.copy()).to(self.y)[None, None]
-            if image_mask.shape[2:] != first.shape[2:]:
-                raise ShapeError(
-                    "The mask does not have the restored image's size",
-                    found=f"{tuple(image_mask.shape[2:])} beside {tuple(first.shape[2:])}",
-                )
-            if float(image_mask.min()) < 0 or float(image_mask.max()) == 0:
-                raise OptionError("A mask holds weights from 0 upward, not all 0")
-        fitted, held_out = self._split()
-        return DataTerm(self.y, self.operator, self.noise, fitted, held_out, image_mask)
-
-    def _split(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Keep some measurement pixels out of the fit if the stopping rule asks for it."""
-        fraction = next((part.fraction for part in self.stop.parts() if isinstance(part, HeldOut)), None)
-        if fraction is None:
-            return self.weights, None
-        seen = torch.ones_like(self.y[:1, :1]) if self.weights is None else self.weights
-        draw = (torch.rand(self.y.shape[2:], generator=self.rng) < fraction).to(self.y)
-        held_out, fitted = seen * draw, seen * (1 - draw)
-        if not bool((held_out > 0).any()) or not bool((fitted > 0).any()):
-            raise OptionError(
-                "The measurement is too small to hold pixels out", found=f"{tuple(self.y.shape)}, share {fraction}"
-            )
-        return fitted, held_out
 
     @torch.no_grad()
     def _stride(self, first: torch.Tensor) -> float:

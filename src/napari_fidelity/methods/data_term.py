@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from napari_fidelity.core.errors import OptionError, ShapeError
 from napari_fidelity.methods.base import apply_to_features, call_operator
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 from napari_fidelity.operators.resample import resize
+from napari_fidelity.stopping.rules import HeldOut
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_fidelity.methods.base import LinearOperator
     from napari_fidelity.operators.noise import Noise
+    from napari_fidelity.stopping.rules import StoppingRule
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,59 @@ class DataTerm:
         if self.held_out is not None:
             scores["held_out"] = mean_square(residual, self.held_out)
         return scores
+
+
+def image_mask(mask: str | NDArray[np.floating[Any]], first: torch.Tensor) -> torch.Tensor | None:
+    """Return the mask of eq. 2 that an option asks for: ``"none"``, ``"edges"`` or weights per image pixel.
+
+    Parameters
+    ----------
+    mask
+        The option.
+    first
+        The network's first output ``(N, C, *n)``.
+
+    Raises
+    ------
+    ShapeError
+        If the weights do not have the image's size.
+    OptionError
+        If they are negative or all 0.
+    """
+    if isinstance(mask, str):
+        return edge_mask(first) if mask == "edges" else None
+    weights = torch.from_numpy(mask.copy()).to(first)[None, None]
+    if weights.shape[2:] != first.shape[2:]:
+        raise ShapeError(
+            "The mask does not have the restored image's size",
+            found=f"{tuple(weights.shape[2:])} beside {tuple(first.shape[2:])}",
+        )
+    if float(weights.min()) < 0 or float(weights.max()) == 0:
+        raise OptionError("A mask holds weights from 0 upward, not all 0")
+    return weights
+
+
+def split(
+    y: torch.Tensor, weights: torch.Tensor | None, stop: StoppingRule, rng: torch.Generator
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the weights of the pixels to fit and of those held out, if the stopping rule asks for any.
+
+    Raises
+    ------
+    OptionError
+        If the measurement is too small for both.
+    """
+    fraction = next((part.fraction for part in stop.parts() if isinstance(part, HeldOut)), None)
+    if fraction is None:
+        return weights, None
+    seen = torch.ones_like(y[:1, :1]) if weights is None else weights
+    draw = (torch.rand(y.shape[2:], generator=rng) < fraction).to(y)
+    held_out, fitted = seen * draw, seen * (1 - draw)
+    if not bool((held_out > 0).any()) or not bool((fitted > 0).any()):
+        raise OptionError(
+            "The measurement is too small to hold pixels out", found=f"{tuple(y.shape)}, share {fraction}"
+        )
+    return fitted, held_out
 
 
 def edge_mask(x: torch.Tensor) -> torch.Tensor:
