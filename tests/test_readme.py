@@ -13,11 +13,12 @@ import torch
 import napari_fidelity as nf
 from napari_fidelity.cli import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
 @pytest.fixture
@@ -38,6 +39,12 @@ def test_the_python_blocks_run_one_after_the_other(folder: Path) -> None:
     corrected = nf.read_image(folder / "corrected.tif")
     assert corrected.shape == (96, 96, 3)
     assert "napari-fidelity" in corrected.metadata
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_python_blocks_of_the_docs_run(page: Path, folder: Path) -> None:
+    for block in blocks("python", page.read_text(encoding="utf-8")):
+        exec(compile(block, page.name, "exec"), {})
 
 
 def test_the_command_lines_run_one_after_the_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,7 +188,7 @@ class Run:
 
     def _why_no_steps(self) -> str:
         if self.stride == 0:
-            return "the network explains the measurement to within its noise: no steps were taken"
+            return "the network explains the measurement to within its noise: no gradient steps were taken"
         return "no gradient steps were asked for" if self.last is None else "the last layer is solved"
 
     def _check_start(self, loss: float, differentiable: bool) -> None:
