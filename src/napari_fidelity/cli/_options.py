@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, Field, create_model
 if TYPE_CHECKING:
     from napari_fidelity.core.options import Options
 
-Existing = Annotated[Path, Parameter(help="Image file: TIFF (plain, ImageJ, OME), PNG or JPEG.")]
 
 IMAGE = Group("Image and image formation", sort_key=1)
 METHOD = Group("Method", sort_key=2)

@@ -65,7 +65,7 @@ class Run:
         y, weights = check_measurement(y, weights)
         if y.ndim != 4:
             raise ShapeError("Fine-tuning works on 2-D images (N, C, H, W)", found=f"{tuple(y.shape)}")
-        self.options, self.y, self.operator, self.noise, self.weights = options, y, operator, noise, weights
+        self.options, self.y, self.operator, self.weights = options, y, operator, weights
         self.known: dict[str, Any] = {"noise": noise, "weights": weights}
         self.stop, self.rng = stop or options.default_stop(), generator(rng)
         self.network = private_copy(model, y.device)
