@@ -83,7 +83,7 @@ class Recipe(Options):
             raise RecipeError(f"The recipe is not valid {format.upper()}", found=str(error)) from error
         if not isinstance(values, dict):
             raise RecipeError("A recipe is a table of settings", found=type(values).__name__)
-        return cls._checked(values)
+        return cls.from_plain(values)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -106,7 +106,14 @@ class Recipe(Options):
         return self.to_toml() if _format_of(Path(path)) == "toml" else self.to_json()
 
     @classmethod
-    def _checked(cls, values: Mapping[str, Any]) -> Self:
+    def from_plain(cls, values: Mapping[str, Any]) -> Self:
+        """Read a recipe from a table of plain values, or from the provenance record that holds one.
+
+        Raises
+        ------
+        RecipeError
+            If it does not describe a recipe.
+        """
         # A provenance record holds its recipe beside what was measured.
         inner = values.get("recipe", values)
         if not isinstance(inner, dict):
