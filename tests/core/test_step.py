@@ -55,3 +55,4 @@ def test_failing_consumer_closes_the_method() -> None:
 def test_record_lets_the_image_go() -> None:
     step = Step(2, 5, 0.5, {"lr_psnr": 30.0}, lambda: torch.zeros(1), 1.5, block=3, blocks=4)
     assert Record.of(step) == Record(2, 0.5, 1.5, {"lr_psnr": 30.0}, 3)
+    assert step.position == {}

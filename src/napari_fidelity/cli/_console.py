@@ -103,7 +103,7 @@ class Display:
         self.interrupt, self.progress = interrupt, progress
         self.task = progress.add_task(name, total=None, scores="")
 
-    def __call__(self, step: Step) -> str | None:
+    def __call__(self, step: Step[Any]) -> str | None:
         """Show a step; answer with a reason to stop once Ctrl-C was pressed."""
         steps = step.total or 0
         self.progress.update(
@@ -115,7 +115,7 @@ class Display:
         return "stopped by Ctrl-C" if self.interrupt.requested else None
 
 
-def _scores_text(step: Step) -> str:
+def _scores_text(step: Step[Any]) -> str:
     shown = [f"loss {step.loss:.3g}"]
     if "lr_psnr" in step.scores:
         shown.append(f"LR-PSNR {step.scores['lr_psnr']:.2f} dB")

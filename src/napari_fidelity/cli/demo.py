@@ -167,7 +167,7 @@ def _tuned(
     made.curves[curve] = []
     scoring = 0.0
 
-    def look(step: Step) -> str | None:
+    def look(step: Step[torch.Tensor]) -> str | None:
         nonlocal scoring
         started = time.perf_counter()
         score = psnr(_array(step.estimate()), made.truth, data_range=255, channels="y")

@@ -1,7 +1,8 @@
 """What a method yields and what it returns.
 
-Every method is a generator: ``Generator[Step, str | None, Result]``. The consumer decides on threads, progress
-bars, display and history. Pausing is not asking for the next step. Two ways to stop early:
+Every method is a generator: ``Generator[Step[T], str | None, Result[T]]`` with tensors for ``T``; over a whole
+image (:mod:`napari_fidelity.pipeline`) ``T`` is an image. The consumer decides on threads, progress bars, display
+and history. Pausing is not asking for the next step. Two ways to stop early:
 
 * ``generator.send("reason")`` asks the method to finish now; it returns its :class:`Result` with that reason;
 * ``generator.close()`` drops it; the last :class:`Step` still holds its estimate.
@@ -15,13 +16,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    import torch
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Step(Generic[T]):
     """One iteration of a method.
 
     Attributes
@@ -35,21 +34,26 @@ class Step:
     scores
         Further numbers by name: ``"lr_psnr"`` in dB, ``"discrepancy"`` as a ratio, ``"held_out"`` …
     estimate
-        Returns the image of this iteration, detached, ``(N, C, *spatial)``. Costs nothing until called.
+        Returns the image of this iteration; costs nothing until called. From a method: a tensor
+        ``(N, C, *spatial)``, detached. From :func:`napari_fidelity.restore_steps`: an
+        :class:`~napari_fidelity.core.arrays.Image` of the block in the measurement's intensity units, float32.
     seconds
         Time since the method started.
     block, blocks
         Which part of a larger image the step belongs to (slice, time point), and how many there are.
+    position
+        Where that part lies along the image's other axes, by letter: ``{"T": 0, "Z": 3}``; empty for a method.
     """
 
     index: int
     total: int | None
     loss: float
     scores: Mapping[str, float]
-    estimate: Callable[[], torch.Tensor]
+    estimate: Callable[[], T]
     seconds: float = 0.0
     block: int = 0
     blocks: int = 1
+    position: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Record:
     block: int = 0
 
     @classmethod
-    def of(cls, step: Step) -> Record:
+    def of(cls, step: Step[Any]) -> Record:
         """Keep a step's numbers and let its image go."""
         return cls(step.index, step.loss, step.seconds, dict(step.scores), step.block)
 
@@ -98,8 +102,8 @@ class Result(Generic[T]):
 
 
 def drain(
-    steps: Generator[Step, str | None, Result[T]],
-    on_step: Callable[[Step], str | None] | None = None,
+    steps: Generator[Step[T], str | None, Result[T]],
+    on_step: Callable[[Step[T]], str | None] | None = None,
 ) -> Result[T]:
     """Run a method to its end.
 

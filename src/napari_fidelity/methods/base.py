@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_fidelity.stopping.rules import StoppingRule
 
     Network = Callable[[torch.Tensor], torch.Tensor]
-    Steps = Generator[Step, str | None, Result[torch.Tensor]]
+    Steps = Generator[Step[torch.Tensor], str | None, Result[torch.Tensor]]
 
 
 class LinearOperator(Protocol):

@@ -18,7 +18,7 @@ from napari_fidelity.core.step import Result, Step
 from napari_fidelity.pipeline.provenance import provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from numpy.typing import DTypeLike
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Network
     from napari_fidelity.pipeline.recipe import Recipe
 
-    Steps = Generator[Step, str | None, Result[Image]]
+    Steps = Generator[Step[Image], str | None, Result[Image]]
 
 
 class BlockRun:
@@ -63,9 +63,6 @@ class BlockRun:
     def _folded(self, y: torch.Tensor) -> torch.Tensor:
         return y.movedim(1, 0).contiguous() if self.fold else y
 
-    def _shown(self, estimate: Callable[[], torch.Tensor]) -> torch.Tensor:
-        return self._unfolded(estimate())
-
     def _unfolded(self, x: torch.Tensor) -> torch.Tensor:
         return x.movedim(0, 1) if self.fold else x
 
@@ -92,7 +89,9 @@ class BlockRun:
         reason = _reason(results, len(self.blocks))
         return Result(_with_record(assembler.image(), record), history, reason, seconds, record, snapshots)
 
-    def _block(self, number: int, block: Block) -> Generator[Step, str | None, tuple[Result[torch.Tensor], str]]:
+    def _block(
+        self, number: int, block: Block
+    ) -> Generator[Step[Image], str | None, tuple[Result[torch.Tensor], str]]:
         y = self._folded(to_tensor(block, self.scaling, self.device))
         own = self.scaling.at(block.index)
         noise = self.recipe.noise
@@ -114,13 +113,28 @@ class BlockRun:
         try:
             while True:
                 step = inner.send(reply) if reply is not None else next(inner)
-                estimate = partial(self._shown, step.estimate)
-                reply = yield replace(step, estimate=estimate, block=number, blocks=len(self.blocks))
+                reply = yield self._step(step, number, block)
                 asked = asked or reply
         except StopIteration as end:
             return end.value, asked or ""
         finally:
             inner.close()
+
+    def _step(self, step: Step[torch.Tensor], number: int, block: Block) -> Step[Image]:
+        """Return a method's step as one of the whole image's, whose estimate is an image of the block."""
+        estimate = partial(self._shown, step.estimate, block)
+        blocks = len(self.blocks)
+        return Step(
+            step.index, step.total, step.loss, step.scores, estimate, step.seconds, number, blocks, block.index
+        )
+
+    def _shown(self, estimate: Callable[[], torch.Tensor], block: Block) -> Image:
+        # A block that is an image of its own, which lies nowhere along other axes, is put together like any other.
+        template = _part(self.image, block.index)
+        whole = replace(block, index={})
+        assembler = Assembler(template, self.scaling.at(block.index), np.float32, channels=self.recipe.channels)
+        assembler.add(whole, self._unfolded(estimate()))
+        return assembler.image()
 
     def _snapshots(self, result: Result[torch.Tensor], dtype: DTypeLike) -> dict[int, Image]:
         images = {}
@@ -129,6 +143,12 @@ class BlockRun:
             assembler.add(self.blocks[0], self._unfolded(tensor))
             images[index] = assembler.image()
         return images
+
+
+def _part(image: Image, index: Mapping[str, int]) -> Image:
+    """Return the part of an image at a position along some of its axes, without these axes; a view."""
+    axes = "".join(axis for axis in image.axes if axis not in index)
+    return image.replace(data=image.data[tuple(index.get(axis, slice(None)) for axis in image.axes)], axes=axes)
 
 
 def _named(error: Exception, device: torch.device, block: Block) -> Exception:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
-    Steps = Generator[Step, str | None, Result[Image]]
+    Steps = Generator[Step[Image], str | None, Result[Image]]
 
 
 def restore(
@@ -41,7 +41,7 @@ def restore(
     seed: int = 0,
     device: str = "auto",
     dtype: DTypeLike = "float32",
-    on_step: Callable[[Step], str | None] | None = None,
+    on_step: Callable[[Step[Image]], str | None] | None = None,
     **settings: Any,
 ) -> Result[Image]:
     """Restore an image so that it answers to its data.
@@ -108,7 +108,8 @@ def restore_steps(
     Yields
     ------
     Step
-        With ``block`` and ``blocks`` telling which slice or time point it belongs to.
+        ``block``, ``blocks`` and ``position`` tell which slice or time point it belongs to; ``estimate()`` is the
+        :class:`Image` of that slice (axes such as ``YX``, ``YXS`` or ``CYX``), float32, on its own grid.
 
     Returns
     -------

@@ -1,6 +1,7 @@
 """Stopping rules: why and when an iteration ends."""
 
 from napari_fidelity.stopping.rules import (
+    RULES,
     AnyOf,
     AnyRule,
     Budget,
@@ -15,6 +16,7 @@ from napari_fidelity.stopping.rules import (
 )
 
 __all__ = [
+    "RULES",
     "AnyOf",
     "AnyRule",
     "Budget",

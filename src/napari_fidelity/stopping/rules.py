@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_fidelity.core.step import Step
 
-    Watcher = Callable[[Step], str | None]
+    Watcher = Callable[[Step[Any]], str | None]
 
 
 class StoppingRule(Options, ABC):
@@ -82,7 +82,7 @@ class LRPSNRLevel(StoppingRule):
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the score ``lr_psnr``."""
 
-        def look(step: Step) -> str | None:
+        def look(step: Step[Any]) -> str | None:
             value = step.scores["lr_psnr"]
             if value < self.level:
                 return None
@@ -103,7 +103,7 @@ class Discrepancy(StoppingRule):
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the score ``discrepancy``."""
 
-        def look(step: Step) -> str | None:
+        def look(step: Step[Any]) -> str | None:
             value = step.scores.get("discrepancy", math.inf)
             if not value <= self.tau:
                 return None
@@ -124,7 +124,7 @@ class HeldOut(StoppingRule):
         """Return a fresh watcher; it reads the score ``held_out``."""
         best, best_at = math.inf, 0
 
-        def look(step: Step) -> str | None:
+        def look(step: Step[Any]) -> str | None:
             nonlocal best, best_at
             value = step.scores["held_out"]
             if value < best:
@@ -149,7 +149,7 @@ class Settled(StoppingRule):
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the score ``change``."""
 
-        def look(step: Step) -> str | None:
+        def look(step: Step[Any]) -> str | None:
             value = step.scores.get("change", math.inf)
             if not value < self.change:
                 return None
@@ -178,7 +178,7 @@ class Budget(StoppingRule):
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the step's index and time."""
 
-        def look(step: Step) -> str | None:
+        def look(step: Step[Any]) -> str | None:
             if self.iterations is not None and step.index >= self.iterations:
                 return f"the budget of {self.iterations} iterations is used up"
             if self.seconds is not None and step.seconds >= self.seconds:
@@ -200,7 +200,7 @@ class AnyOf(StoppingRule):
         """Return a fresh watcher over all rules."""
         watchers = [rule.watch() for rule in self.rules]
 
-        def look(step: Step) -> str | None:
+        def look(step: Step[Any]) -> str | None:
             # Every rule has to see every step, so no short cut.
             reasons = [watch(step) for watch in watchers]
             return next((reason for reason in reasons if reason), None)
@@ -215,7 +215,7 @@ class AnyOf(StoppingRule):
 def _plateau(score: str, sign: int, delta: float, window: int, phrase: str, unit: str) -> Watcher:
     values: list[float] = []
 
-    def look(step: Step) -> str | None:
+    def look(step: Step[Any]) -> str | None:
         values.append(sign * step.scores[score])
         if len(values) <= window:
             return None

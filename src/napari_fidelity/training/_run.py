@@ -93,7 +93,7 @@ class Run:
                 else:
                     mean.copy_(values[name])
 
-    def report(self) -> Step:
+    def report(self) -> Step[Tensor]:
         """Describe the steps since the last report."""
         loss = self.loss_sum / max(1, self.loss_count)
         self.loss_sum, self.loss_count = 0.0, 0

@@ -85,7 +85,7 @@ class Train(Options):
         *,
         checkpoint: str | os.PathLike[str] | None = None,
         validation: Sequence[Image] = (),
-    ) -> Generator[Step, str | None, TrainResult]:
+    ) -> Generator[Step[Tensor], str | None, TrainResult]:
         """Train `network` in place; it ends in eval mode with the averaged weights.
 
         Parameters
