@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from napari_fidelity.core.errors import FidelityError
     from napari_fidelity.core.step import Result, Step
     from napari_fidelity.io import list_models, load_model, read_image, save_model, write_image
-    from napari_fidelity.methods import FineTune, Project, project
+    from napari_fidelity.methods import Apply, FineTune, Project, project
     from napari_fidelity.pipeline import Recipe, restore, restore_steps, run_recipe
 
 __version__ = version("napari-fidelity")
 
 _SOURCES = {
+    "Apply": "methods",
     "FidelityError": "core.errors",
     "FineTune": "methods",
     "Image": "core.arrays",
@@ -41,6 +42,7 @@ _SOURCES = {
 _MODULES = ("metrics", "operators", "stopping")
 
 __all__ = [
+    "Apply",
     "FidelityError",
     "FineTune",
     "Image",

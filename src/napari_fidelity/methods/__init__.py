@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from napari_fidelity.methods.apply import Apply
 from napari_fidelity.methods.base import Method
 from napari_fidelity.methods.finetune import FineTune
 from napari_fidelity.methods.projection import Project, project, ridge_for
 
-AnyMethod = Annotated[FineTune | Project, Field(discriminator="kind")]
+AnyMethod = Annotated[FineTune | Project | Apply, Field(discriminator="kind")]
 
-__all__ = ["AnyMethod", "FineTune", "Method", "Project", "project", "ridge_for"]
+__all__ = ["AnyMethod", "Apply", "FineTune", "Method", "Project", "project", "ridge_for"]

@@ -8,21 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.core.step import Record, Result, Step
-from napari_fidelity.methods.base import (
-    Method,
-    adjoint,
-    call_network,
-    check_finite_output,
-    check_fit,
-    check_measurement,
-    dagger,
-    generator,
-    private_copy,
-)
-from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
+from napari_fidelity.core.step import Record, Result
+from napari_fidelity.methods.apply import network_output, only_step
+from napari_fidelity.methods.base import Method, adjoint, check_measurement, dagger, generator
+from napari_fidelity.methods.scores import known_variance, mean_square
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,30 +53,14 @@ class Project(Method):
     ) -> Steps:
         """Run the network once and project its output; yields a single step. See :meth:`Method.steps`."""
         started = time.perf_counter()
-        if model is None:
-            raise OptionError("Projection needs a restoration network", do="Give a model")
         y, weights = check_measurement(y, weights)
         with torch.no_grad():
-            x = call_network(_ready(model, y.device), y).float()
-            check_finite_output(x)
-            check_fit(operator, x, y)
+            x, _ = network_output(y, operator, model)
             x = project(x, y, operator, noise=noise, weights=weights, ridge=self.ridge, rng=rng)
             residual = operator.A(x) - y
-        loss = mean_square(residual, weights)
-        scores = {"lr_psnr": lr_psnr(residual, weights)}
-        step = Step(0, 1, loss, scores, lambda: x, time.perf_counter() - started)
+        step = only_step(x, residual, weights, started)
         reply = yield step
         return Result(x, (Record.of(step),), reply or "projected in closed form", step.seconds)
-
-
-def _ready(model: Network, device: torch.device) -> Network:
-    """Return the network in evaluation mode on a device; one that is not gets a copy."""
-    if not isinstance(model, torch.nn.Module):
-        return model
-    own = next(iter(model.parameters()), None)
-    if not model.training and (own is None or own.device == device):
-        return model
-    return private_copy(model, device)
 
 
 def project(
