@@ -31,6 +31,15 @@ class Recipe:
     scale: int
     train: Train
     start: str | None = None
+    tested: float = 0.0  # standard deviation of the noise that the numbers are for
+
+    @property
+    def task(self) -> str:
+        """What the model is for, in words."""
+        if self.train.degrade.noise:
+            low, high = self.train.degrade.noise
+            return f"Gaussian noise of unknown level (standard deviation {255 * low:g} to {255 * high:g} of 255)"
+        return f"bicubic downsampling ×{self.scale} (MATLAB imresize), no noise"
 
 
 COMMON = Train(
@@ -39,6 +48,14 @@ COMMON = Train(
 RECIPES = {
     "edsr-s-x4": Recipe(4, COMMON.replace(n_steps=2800, learning_rate=1e-3)),
     "edsr-s-x2": Recipe(2, COMMON.replace(n_steps=2000, learning_rate=7e-4), start="edsr-s-x4"),
+    "edsr-s-x1": Recipe(
+        1,
+        COMMON.replace(
+            n_steps=2400, learning_rate=7e-4, degrade=Degrade(batch_size=16, patch_size=32, noise=(0, 25 / 255))
+        ),
+        start="edsr-s-x2",
+        tested=15 / 255,
+    ),
 }
 
 
@@ -94,9 +111,9 @@ def start(recipe: Recipe, out: Path) -> EDSR:
 def write(name: str, network: EDSR, result: TrainResult, out: Path, set5: Path | None) -> None:
     """Write the model with its header and its card."""
     recipe = RECIPES[name]
-    table = evaluate(network, set5) if set5 else {}
+    table = evaluate(network, recipe, set5) if set5 else {}
     numbers = {
-        "validation_psnr": {"network": validation(network), "bicubic": validation(None, recipe.scale)},
+        "validation_psnr": {"network": validation(network, recipe), "bicubic": validation(None, recipe)},
         **({"set5_psnr_y": table} if table else {}),
     }
     settings = recipe.train.to_plain()
@@ -107,7 +124,7 @@ def write(name: str, network: EDSR, result: TrainResult, out: Path, set5: Path |
         id=name,
         licence="BSD-3-Clause",
         source="Lim et al. 2017, arXiv:1707.02921, trained by benchmarks/train_bundled.py",
-        trained_for=f"bicubic downsampling ×{recipe.scale} (MATLAB imresize), no noise",
+        trained_for=recipe.task,
         operator=Downsample(scale=recipe.scale).to_plain(),
         data=["scikit-image package", "procedural"],
         start=recipe.start or "interpolation",
@@ -119,32 +136,37 @@ def write(name: str, network: EDSR, result: TrainResult, out: Path, set5: Path |
     print(json.dumps({"id": name, "sha256": info.sha256, "seconds": round(result.seconds), **numbers}), flush=True)
 
 
-def validation(network: EDSR | None, scale: int = 0) -> float:
+def validation(network: EDSR | None, recipe: Recipe) -> float:
     """Return the mean PSNR, in dB over RGB, on the held-out crops; of bicubic enlargement without a network."""
     scores = []
+    s = recipe.scale
     for image in validation_images():
         x = torch.from_numpy(image)[None]
-        s = network.scale if network else scale
-        restored = restore(network, Downsample(scale=s).A(x), x.shape[2:])
+        restored = restore(network, noisy(Downsample(scale=s).A(x), recipe.tested), x.shape[2:])
         error = (restored - x)[..., s:-s, s:-s]
         scores.append(-10 * math.log10(float(error.square().mean())))
     return round(float(np.mean(scores)), 2)
 
 
-def evaluate(network: EDSR, folder: Path) -> dict[str, dict[str, float]]:
+def evaluate(network: EDSR, recipe: Recipe, folder: Path) -> dict[str, dict[str, float]]:
     """PSNR on Y, border crop = scale, of rounded 8-bit images, as the papers report it."""
-    s, table = network.scale, {}
+    s, table = recipe.scale, {}
     for file in sorted(folder.glob("*.png")):
         image = torch.from_numpy(imread(file)[..., :3].astype(np.float32)).permute(2, 0, 1)[None]
         x = image[..., : image.shape[2] // s * s, : image.shape[3] // s * s]
         # MATLAB rounds 8-bit images between rows and columns
         y = to_uint8(Downsample(scale=(1, s)).A(to_uint8(Downsample(scale=(s, 1)).A(x)))) / 255
+        y = noisy(y, recipe.tested)
         outputs = {"bicubic": restore(None, y, x.shape[2:]), "network": restore(network, y, x.shape[2:])}
         table[file.stem] = {kind: round(psnr_y(to_uint8(o * 255), x, s), 2) for kind, o in outputs.items()}
     mean = {
         kind: round(float(np.mean([row[kind] for row in table.values()])), 2) for kind in ("bicubic", "network")
     }
     return {**table, "mean": mean}
+
+
+def noisy(y: torch.Tensor, sigma: float) -> torch.Tensor:
+    return y + sigma * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
 
 
 def restore(network: EDSR | None, y: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -179,6 +201,9 @@ def card(name: str, n_parameters: int, seconds: float, numbers: dict[str, dict])
         network=f"{held['network']:.2f}",
         bicubic=f"{held['bicubic']:.2f}",
         rows="\n".join(rows or ["| not measured | | |"]),
+        task=recipe.task,
+        simple="bicubic" if recipe.scale > 1 else "as measured",
+        under=f" with noise of standard deviation {255 * recipe.tested:g} of 255, seed 0" if recipe.tested else "",
         t=t,
     )
     return (
@@ -194,7 +219,7 @@ CARD = """\
 EDSR (Lim et al. 2017, arXiv:1707.02921) with 48 features and 8 residual blocks: {count} parameters, scale
 ×{scale}, RGB in [0, 1]. Licence of the weights: BSD-3-Clause.
 
-**Trained for** bicubic downsampling ×{scale} as MATLAB's `imresize` does it, without noise. On anything
+**Trained for** {task}. On anything
 else (blur, noise, another kernel) it is a starting point for data-consistency fine-tuning, not a result.
 
 **Data.** {n_photos} images inside the scikit-image package, each stated there to be in the public domain, CC0 or
@@ -211,10 +236,10 @@ validation.
 {t.clip:g}, weights averaged ({t.average:g}), bfloat16 convolutions, seed {t.seed}. {minutes} minutes on one
 core of a server CPU.
 
-**Numbers.** Held-out crops, PSNR over RGB: {network} dB (bicubic {bicubic} dB). Set5, PSNR in dB on Y
+**Numbers**{under}. Held-out crops, PSNR over RGB: {network} dB ({simple} {bicubic} dB). Set5, PSNR in dB on Y
 (BT.601) of the rounded 8-bit output, border crop {scale}:
 
-| image | bicubic | {name} |
+| image | {simple} | {name} |
 |---|---|---|
 {rows}
 

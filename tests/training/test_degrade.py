@@ -48,6 +48,13 @@ def test_noise_has_its_deviation() -> None:
     assert float((y - x).std()) == pytest.approx(0.1, rel=0.02)
 
 
+def test_noise_levels_of_a_range_differ_from_patch_to_patch() -> None:
+    y, x = Degrade(patch_size=32, noise=(0.02, 0.1)).batch(DATA, Same(), 1, rng())
+    levels = (y - x).std(dim=(1, 2, 3))
+    assert 0.018 < levels.min() < 0.04
+    assert 0.08 < levels.max() < 0.102
+
+
 def test_without_augmentation_patches_are_cut_out_as_they_are() -> None:
     _, x = Degrade(patch_size=52, margin=6, batch_size=1, flip=False, recolour=False).batch(DATA, Same(), 1, rng())
     corner = x[0].numpy()

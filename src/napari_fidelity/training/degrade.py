@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from napari_fidelity.training.images import TrainingSet
     from napari_fidelity.training.synthetic import Image
+
+
+Level = Annotated[float, Field(ge=0, le=1)]
 
 
 class Forward(Protocol):
@@ -44,8 +47,10 @@ class Degrade(Options):
         description="Width cut away around a patch of the measurement, so that no border effect is learnt.",
         json_schema_extra={"unit": "px"},
     )
-    noise: float = Field(
-        0.0, ge=0, le=1, description="Standard deviation of Gaussian noise, for intensities in [0, 1]."
+    noise: Level | tuple[Level, Level] = Field(
+        0.0,
+        description="Standard deviation of Gaussian noise, for intensities in [0, 1]; or the lowest and the "
+        "highest one, between which every patch has its own.",
     )
     flip: bool = Field(True, description="Flip and transpose images at random.")
     recolour: bool = Field(True, description="Permute colour channels and lower the contrast at random.")
@@ -93,7 +98,9 @@ class Degrade(Options):
                 do="Train with an operator of the network's scale that keeps the border",
             )
         if self.noise:
-            y = y + self.noise * torch.from_numpy(rng.standard_normal(tuple(y.shape), np.float32))
+            low, high = self.noise if isinstance(self.noise, tuple) else (self.noise, self.noise)
+            sigma = torch.from_numpy(rng.uniform(low, high, (len(y), 1, 1, 1)).astype(np.float32))
+            y = y + sigma * torch.from_numpy(rng.standard_normal(tuple(y.shape), np.float32))
         n, q = m * scale, p * scale
         return y[..., m : m + p, m : m + p], x[..., n : n + q, n : n + q]
 
