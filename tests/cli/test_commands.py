@@ -133,6 +133,7 @@ def test_json_is_one_document(command: str, folder: Path, capsys: pytest.Capture
         (["--preset", "lucas2020"], lambda m: (m["optimizer"], m["iterations"]) == ("sgd", 2)),
         (["--last-layer", "descend", "--tv", "0.1"], lambda m: m["last_layer"] == "descend" and m["tv"] == 0.1),
         (["--no-project", "--views", "1"], lambda m: m["project"] is False and m["views"] == 1),
+        (["--iteration", "1"], lambda m: (m["iteration"], m["iterations"]) == (1, 2)),
         (["--mask", "edges"], lambda m: m["mask"] == "edges"),
         (["--mask", "true.tif"], lambda m: len(m["mask"]) == 24 and len(m["mask"][0]) == 28),
     ],

@@ -280,6 +280,7 @@ def test_averages_look_at_all_views_first(y: torch.Tensor, network: MakeNetwork)
     assert len(tune(FineTune(), y, network(), stop=stop).history) == 8
     assert len(tune(FineTune(average=False), y, network(), stop=stop).history) == 2
     assert len(tune(FineTune(), y, network(), stop=Budget(iterations=3)).history) == 4
+    assert len(tune(FineTune(), y, network(), stop=Budget(iterations=0)).history) == 1
 
 
 def test_held_out_pixels(y: torch.Tensor, network: MakeNetwork) -> None:

@@ -23,11 +23,11 @@ from napari_fidelity.operators import (
     PoissonGaussianNoise,
     PoissonNoise,
 )
-from napari_fidelity.stopping import Budget
+from napari_fidelity.stopping import Budget, HeldOut, LRPSNRGain
 
 if TYPE_CHECKING:
     from conftest import MakeNetwork, Scene
-    from napari_fidelity.core.step import Result
+    from napari_fidelity.core.step import Result, Step
 
 A = Downsample(scale=2)
 
@@ -62,7 +62,8 @@ def y(scene: Scene) -> torch.Tensor:
 
 
 def tune(method: FineTune, y: torch.Tensor, model: nn.Module, **settings: Any) -> Result[torch.Tensor]:
-    return drain(method.steps(y, A, model, **{"stop": Budget(iterations=10**6), **settings}))
+    on_step = settings.pop("on_step", None)
+    return drain(method.steps(y, A, model, **{"stop": Budget(iterations=10**6), **settings}), on_step)
 
 
 def moved(method: FineTune, y: torch.Tensor, model: nn.Module) -> set[str]:
@@ -170,6 +171,66 @@ def test_views_are_eight_and_come_back() -> None:
     assert sorted(VIEWS) == list(range(8))
     assert len({str(to_view(image, view).tolist()) for view in VIEWS}) == 8
     assert all(torch.equal(from_view(to_view(image, view), view), image) for view in VIEWS)
+
+
+# -- a chosen iteration ------------------------------------------------------------------------------------------
+
+
+CHOSEN = {
+    "average": FineTune(iterations=5, precision="float32"),
+    "bfloat16": FineTune(iterations=3, precision="bfloat16"),
+    "one image": FineTune(iterations=5, average=False),
+    "published": FineTune.lucas2020(iterations=5, learning_rate=1, optimizer="adam"),
+    "closed form alone": FineTune(parameters="last"),
+    "low rank": FineTune(iterations=3, parameters="low_rank", last_layer="descend", project=False),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("stop", [None, HeldOut(fraction=0.2, patience=1)], ids=["no rule", "held out"])
+def test_chosen_iteration_is_that_of_the_whole_run(name: str, stop: HeldOut | None, y: torch.Tensor) -> None:
+    method, model = CHOSEN[name].replace(snapshots=64), Normed()
+    whole = tune(method, y, model, rng=4, stop=Budget(iterations=99) | (stop or Budget(iterations=99)))
+    assert len(whole.snapshots) == len(whole.history)
+    for index, image in whole.snapshots.items():
+        seen = []
+        result = tune(method.replace(iteration=index, snapshots=0), y, model, rng=4, stop=stop, on_step=seen.append)
+        assert torch.equal(result.image, image)
+        assert torch.equal(seen[-1].estimate(), image)
+        assert [r.loss for r in result.history] == [r.loss for r in whole.history[: index + 1]]
+        assert {step.total for step in seen} == {index + 1}
+        assert result.stop_reason == f"the image of iteration {index} was asked for"
+
+
+def test_no_rule_cuts_a_chosen_iteration_short(y: torch.Tensor) -> None:
+    method = FineTune(iterations=9, iteration=4, average=False)
+    result = tune(method, y, Normed(), stop=Budget(iterations=1) | LRPSNRGain(delta=1000))
+    assert len(result.history) == 5
+
+
+def test_chosen_iteration_and_a_sent_reason(y: torch.Tensor) -> None:
+    method = CHOSEN["published"].replace(iteration=5)
+    images = []
+
+    def look(step: Step[torch.Tensor]) -> str | None:
+        images.append(step.estimate())
+        return "enough" if step.index == 2 else None
+
+    result = tune(method, y, Normed(), on_step=look)
+    assert (len(images), result.stop_reason) == (3, "enough")
+    # the steps are far too long: the first image is the best, the last one was on the way to what was asked for
+    losses = [record.loss for record in result.history]
+    assert losses.index(min(losses)) == 0
+    assert torch.equal(result.image, images[2])
+
+
+def test_chosen_iteration_that_does_not_come(y: torch.Tensor) -> None:
+    result = tune(FineTune(parameters="last", iteration=9), y, Normed())
+    assert (len(result.history), result.stop_reason) == (8, "the last layer is solved")
+    with pytest.raises(OptionError, match="iteration 12 lies beyond the 11 iterations"):
+        FineTune(iteration=12)
+    with pytest.raises(OptionError, match="'iteration' = -1"):
+        FineTune(iteration=-1)
 
 
 # -- masks -------------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def ends(rule: StoppingRule, score: str, values: Sequence[float]) -> tuple[int, 
         (Settled(change=0.01), "change", [0.5, 0.02, 0.01, 0.009], 3, "settled"),
         (Settled(), "lr_psnr", [1, 2], None, ""),
         (Budget(iterations=2), "any", [0, 0, 0, 0], 2, "2 iterations is used up"),
+        (Budget(iterations=0), "any", [0, 0], 0, "0 iterations is used up"),
     ],
 )
 def test_when_it_speaks(
@@ -148,7 +149,7 @@ def test_from_text(text: str, rule: StoppingRule) -> None:
         (lambda: Budget(), "needs iterations, seconds or both"),
         (lambda: AnyOf(rules=()), "rules"),
         (lambda: LRPSNRGain(window=0), "'window' = 0"),
-        (lambda: Budget(iterations=0), "'iterations' = 0"),
+        (lambda: Budget(iterations=-1), "'iterations' = -1"),
     ],
 )
 def test_refused(make: Any, message: str) -> None:

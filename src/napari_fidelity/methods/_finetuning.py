@@ -148,11 +148,13 @@ class Run:
             check_memory(lambda z: self._pass(z).image, self.shown)
         # Without gradient steps, a second look at a view would show the same again.
         iterations = min(options.iterations, options.views - 1) if optimizer is None else options.iterations
+        # The images must be those of the whole run, so all but the end stays as it is without a chosen iteration.
+        end = iterations if options.iteration is None else min(options.iteration, iterations)
         outcome = Outcome(options, self._finished)
-        watchers = [(part, part.watch()) for part in self.stop.parts()]
+        watchers = [(part, part.watch()) for part in self.stop.parts() if options.iteration is None]
         history: list[Record] = []
         reason, limit = "", math.inf
-        for index in range(iterations + 1):
+        for index in range(end + 1):
             descends = optimizer is not None and index < iterations
             with torch.set_grad_enabled(descends):
                 loss, data, image = self._objective(index, parameters, anchor)
@@ -167,26 +169,27 @@ class Run:
             scores = self._scores(estimate) | outcome.change
             outcome.judge(index, scores.get("held_out", math.inf if options.average else value))
             finish = partial(self._finished, estimate)
-            step = Step(index, iterations + 1, value, scores, finish, self._seconds())
+            step = Step(index, end + 1, value, scores, finish, self._seconds())
             history.append(Record.of(step))
             reply = yield step
             said = [(part, watch(step)) for part, watch in watchers]
             reason = reply or self._reason(index, said)
             if reason:
                 break
-            if optimizer is not None and descends:
+            if optimizer is not None and descends and index < end:
                 for group in optimizer.param_groups:
                     group["lr"] = self.stride * learning_rate(options, index)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-        if not reason and optimizer is not None:
-            reason = f"all {iterations} gradient steps are done"
-        elif not reason:
-            reason = self._why_no_steps()
+        reason = reason or self._at_the_end(iterations if optimizer is not None else 0, end)
         return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
 
-    def _why_no_steps(self) -> str:
+    def _at_the_end(self, gradient_steps: int, end: int) -> str:
+        if self.options.iteration == end:
+            return f"the image of iteration {end} was asked for"
+        if gradient_steps:
+            return f"all {gradient_steps} gradient steps are done"
         if self.stride == 0:
             return "the network explains the measurement to within its noise: no gradient steps were taken"
         return "no gradient steps were asked for" if self.last is None else "the last layer is solved"

@@ -1,4 +1,4 @@
-"""What an iteration returns in the end: the average or the best of its images, and some on the way."""
+"""What an iteration returns in the end: the average, the best or a chosen one of its images, and some on the way."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Outcome:
 
     def __init__(self, options: FineTune, finish: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.average, self.most, self.finish = options.average, options.snapshots, finish
+        self.chosen = options.iteration is not None
         self.snapshots: dict[int, torch.Tensor] = {}
         self.change: dict[str, float] = {}
         self._stride = 1
@@ -46,10 +47,13 @@ class Outcome:
         return self._current
 
     def judge(self, index: int, score: float) -> None:
-        """Say how good the present estimate is: the one with the lowest score is returned, or else the last."""
+        """Say how good the present estimate is.
+
+        The one with the lowest score is returned; the last one if none is finite, or an iteration was chosen.
+        """
         if self._current is None:
             return
-        if score < self._best_score:
+        if score < self._best_score and not self.chosen:
             self._best, self._best_score = self._current, score
         if self.most and index % self._stride == 0:
             self.snapshots[index] = self.finish(self._current).cpu()

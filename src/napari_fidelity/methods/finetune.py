@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from napari_fidelity.core.options import Array
 from napari_fidelity.methods.base import Method
@@ -85,9 +85,20 @@ class FineTune(Method):
         "auto", description="Arithmetic of the network; auto takes bfloat16 where the processor is faster in it."
     )
     project: bool = Field(True, description="Project the image onto the data.")
+    iteration: int | None = Field(
+        None,
+        ge=0,
+        description="Return the image of this iteration and stop there; left out, the stopping rule decides.",
+    )
     snapshots: int = Field(
         0, ge=0, le=64, description="Number of iterations whose images are kept, evenly spread."
     )
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.iteration is not None and self.iteration > self.iterations:
+            raise ValueError(f"iteration {self.iteration} lies beyond the {self.iterations} iterations asked for")
+        return self
 
     @classmethod
     def lucas2020(cls, **changes: Any) -> Self:

@@ -163,7 +163,7 @@ class Budget(StoppingRule):
 
     kind: Literal["budget"] = "budget"
     iterations: int | None = Field(
-        None, ge=1, description="Largest number of iterations; in a stack, of each slice."
+        None, ge=0, description="Largest number of iterations; in a stack, of each slice."
     )
     seconds: float | None = Field(
         None, gt=0, description="Longest time; in a stack, of each slice.", json_schema_extra={"unit": "s"}
