@@ -18,14 +18,17 @@ from napari_fidelity.core.errors import ModelFileError, NonFiniteError, OptionEr
 from napari_fidelity.metrics import (
     Row,
     compare,
+    data_range_of,
     lpips,
     lpips_available,
     lr_psnr,
     psnr,
     psnr_per_channel,
     residual,
+    residual_image,
     rgb_to_y,
     ssim,
+    to_csv,
 )
 
 if TYPE_CHECKING:
@@ -143,6 +146,14 @@ def test_the_residual_is_in_the_units_of_the_measurement():
         residual(image * np.nan, measurement, Halved())
     with pytest.raises(OptionError):
         lr_psnr(image, measurement, Halved(), data_range=-1)
+
+
+def test_the_residual_image_is_what_is_left_of_the_measurement():
+    image, measurement = np.full((6, 8, 3), 10.0), np.full((3, 4, 3), 3.0)
+    left = residual_image(image, measurement, Halved())
+    assert left.shape == measurement.shape
+    assert np.sqrt(np.mean(left**2)) == pytest.approx(residual(image, measurement, Halved()))
+    assert residual_image(image[..., 0], measurement[..., 0], Halved()) == pytest.approx(left[..., 0])
 
 
 def test_the_residual_of_volumes_and_of_torch_modules():
@@ -276,3 +287,19 @@ def test_importing_loads_no_torch():
         "assert not {'torch', 'torchvision', 'lpips', 'skimage', 'qtpy', 'napari'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_data_range_follows_from_the_type_or_the_values():
+    assert data_range_of(np.zeros((2, 2), np.uint8)) == 255
+    assert data_range_of(np.zeros((2, 2), np.int16)) == 65535
+    assert data_range_of(np.array([0.2, 1.0])) == 1
+    assert data_range_of(np.array([-3.0, 7.0])) == 10
+    assert data_range_of(np.array([7.0, 7.0])) == 1
+
+
+def test_the_table_as_text_has_every_number_and_no_notes():
+    rows = [Row("a, b", psnr=30.5, notes=("why",)), Row("c", ssim=0.5)]
+    lines = to_csv(rows).splitlines()
+    assert lines[0] == "name,psnr,ssim,residual,lr_psnr,lpips"
+    assert lines[1] == '"a, b",30.5,nan,nan,nan,nan'
+    assert to_csv(rows, "\t").splitlines()[2] == "c\tnan\t0.5\tnan\tnan\tnan"

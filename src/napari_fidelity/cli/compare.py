@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -82,7 +81,7 @@ def compare(
     rows = metrics.compare(
         {str(path): _array(path) for path in images},
         true,
-        data_range=data_range or _range_of(base),
+        data_range=data_range or metrics.data_range_of(base),
         channels=channels,
         crop=crop,
         rounded=rounded,
@@ -142,27 +141,9 @@ def _array(path: Path) -> NDArray[Any]:
     return image.data
 
 
-def _range_of(data: NDArray[Any]) -> float:
-    import numpy as np
-
-    if data.dtype.kind in "ui":
-        info = np.iinfo(data.dtype)
-        return float(info.max) - float(info.min)
-    low, high = float(data.min()), float(data.max())
-    if low >= 0 and high <= 1:
-        return 1.0
-    return high - low or 1.0
-
-
 def _write_csv(rows: Sequence[Row], path: Path, *, overwrite: bool) -> None:
-    import csv
-
     from napari_fidelity.io import atomic_write
+    from napari_fidelity.metrics import to_csv
 
-    with (
-        atomic_write(path, overwrite=overwrite) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as f,
-    ):
-        writer = csv.DictWriter(f, [name for name in asdict(rows[0]) if name != "notes"], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        temporary.write_text(to_csv(rows), encoding="utf-8")

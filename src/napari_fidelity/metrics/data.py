@@ -22,10 +22,10 @@ class Forward(Protocol):
         ...
 
 
-def residual(
+def residual_image(
     estimate: ArrayLike, measurement: ArrayLike, operator: Forward, *, spatial_dims: Literal[2, 3] = 2
-) -> float:
-    """Root mean square of ``A x̂ − y``, in the units of the measurement.
+) -> NDArray[np.float64]:
+    """``A x̂ − y``, in the units of the measurement.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def residual(
 
     Returns
     -------
-    float
-        Computed in float64 (a torch module that holds tensors is used in their dtype).
+    numpy.ndarray
+        Of the measurement's shape, computed in float64 (a torch module that holds tensors is used in their dtype).
 
     Raises
     ------
@@ -55,7 +55,15 @@ def residual(
         explained = operator.A(torch.from_numpy(image).to(_dtype(operator))).cpu().double().numpy()
     if explained.shape != data.shape:
         raise ShapeError("A x̂ and the measurement differ in shape", found=f"{explained.shape} and {data.shape}")
-    return math.sqrt(float(np.mean((explained - data) ** 2)))
+    return np.moveaxis((explained - data)[0], 0, -1).reshape(np.shape(measurement))
+
+
+def residual(
+    estimate: ArrayLike, measurement: ArrayLike, operator: Forward, *, spatial_dims: Literal[2, 3] = 2
+) -> float:
+    """Root mean square of ``A x̂ − y``; parameters, precision and errors as for :func:`residual_image`."""
+    left = residual_image(estimate, measurement, operator, spatial_dims=spatial_dims)
+    return math.sqrt(float(np.mean(left**2)))
 
 
 def lr_psnr(

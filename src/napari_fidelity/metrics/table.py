@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from napari_fidelity.core.errors import FidelityError, OptionError
 from napari_fidelity.metrics.data import residual
@@ -13,7 +17,7 @@ from napari_fidelity.metrics.perceptual import lpips
 from napari_fidelity.metrics.reference import psnr, ssim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -129,3 +133,25 @@ def compare(
             numbers["lr_psnr"] = 20 * math.log10(data_range / error_size) if error_size else math.inf
         rows.append(Row(name, **numbers, notes=tuple(notes)))
     return rows
+
+
+def data_range_of(image: ArrayLike) -> float:
+    """Return the data range an image suggests: that of its integer type, 1 for values in [0, 1], or their spread."""
+    data = np.asarray(image)
+    if data.dtype.kind in "ui":
+        info = np.iinfo(data.dtype)
+        return float(info.max) - float(info.min)
+    low, high = float(data.min()), float(data.max())
+    if low >= 0 and high <= 1:
+        return 1.0
+    return high - low or 1.0
+
+
+def to_csv(rows: Sequence[Row], delimiter: str = ",") -> str:
+    """Return the numbers of all rows as text with a line of headings; notes are left out."""
+    text = io.StringIO()
+    names = [field.name for field in fields(Row) if field.name != "notes"]
+    writer = csv.DictWriter(text, names, extrasaction="ignore", delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
