@@ -1,6 +1,6 @@
 """Image formation models ``A`` and noise models."""
 
-from napari_fidelity.operators.base import Operator
+from napari_fidelity.operators.base import Grid, Operator
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
 from napari_fidelity.operators.compose import OPERATORS, AnyOperator, Compose
 from napari_fidelity.operators.identity import Identity
@@ -14,6 +14,7 @@ from napari_fidelity.operators.noise import (
     PoissonGaussianNoise,
     PoissonNoise,
 )
+from napari_fidelity.operators.noise_level import estimate_noise
 from napari_fidelity.operators.resample import Downsample, resize
 from napari_fidelity.operators.separable import SeparableOperator
 from napari_fidelity.operators.spec import parse_noise, parse_operator
@@ -29,6 +30,7 @@ __all__ = [
     "Downsample",
     "GaussianBlur",
     "GaussianNoise",
+    "Grid",
     "Identity",
     "LaplaceNoise",
     "Mask",
@@ -39,6 +41,7 @@ __all__ = [
     "PoissonNoise",
     "SeparableOperator",
     "UniformBlur",
+    "estimate_noise",
     "parse_noise",
     "parse_operator",
     "random_mask",
