@@ -25,7 +25,7 @@ class Forward(Protocol):
 def residual_image(
     estimate: ArrayLike, measurement: ArrayLike, operator: Forward, *, spatial_dims: Literal[2, 3] = 2
 ) -> NDArray[np.float64]:
-    """``A x̂ − y``, in the units of the measurement.
+    """Return ``A x̂ − y``, in the units of the measurement.
 
     Parameters
     ----------
@@ -55,13 +55,14 @@ def residual_image(
         explained = operator.A(torch.from_numpy(image).to(_dtype(operator))).cpu().double().numpy()
     if explained.shape != data.shape:
         raise ShapeError("A x̂ and the measurement differ in shape", found=f"{explained.shape} and {data.shape}")
-    return np.moveaxis((explained - data)[0], 0, -1).reshape(np.shape(measurement))
+    left: NDArray[np.float64] = np.moveaxis((explained - data)[0], 0, -1)
+    return left.reshape(np.shape(measurement))
 
 
 def residual(
     estimate: ArrayLike, measurement: ArrayLike, operator: Forward, *, spatial_dims: Literal[2, 3] = 2
 ) -> float:
-    """Root mean square of ``A x̂ − y``; parameters, precision and errors as for :func:`residual_image`."""
+    """Return the root mean square of ``A x̂ − y``; parameters, precision and errors as for :func:`residual_image`."""
     left = residual_image(estimate, measurement, operator, spatial_dims=spatial_dims)
     return math.sqrt(float(np.mean(left**2)))
 

@@ -136,7 +136,7 @@ def compare(
 
 
 def data_range_of(image: ArrayLike) -> float:
-    """Return the data range an image suggests: that of its integer type, 1 for values in [0, 1], or their spread."""
+    """Return the data range an image suggests: of its integer type, 1 for values in [0, 1], or their spread."""
     data = np.asarray(image)
     if data.dtype.kind in "ui":
         info = np.iinfo(data.dtype)
