@@ -279,3 +279,31 @@ def test_wrong_tensors_are_named(case: Case) -> None:
 def test_every_operator_has_a_case() -> None:
     seen = {type(case.make((case.smallest + 4,) * case.dims[0])) for case in CASES}
     assert seen == set(ops.OPERATORS)
+
+
+def centroid(image: torch.Tensor) -> list[float]:
+    """Return the centre of mass of ``(1, 1, *spatial)`` in pixels."""
+    total = image.sum()
+    axes = range(image.ndim - 2)
+    marginals = [image.sum([0, 1, *(2 + other for other in axes if other != axis)]) for axis in axes]
+    return [float(torch.arange(len(m), dtype=m.dtype) @ m / total) for m in marginals]
+
+
+# missing pixels move the centre of mass of what is seen
+every_case_without_holes = pytest.mark.parametrize(
+    "case", [c for c in CASES if "mask" not in c.name and c.name != "weights"], ids=lambda c: c.name
+)
+
+
+@every_case_without_holes
+def test_a_point_stays_in_its_place(case: Case) -> None:
+    for ndim in case.dims:
+        shape = (61, 66) if ndim == 2 else (36, 42, 40)
+        place = [0.47 * n for n in shape]
+        axes = [torch.arange(n, dtype=torch.float64) - p for n, p in zip(shape, place, strict=True)]
+        x = torch.exp(-sum(a.square() for a in torch.meshgrid(*axes, indexing="ij")) / (2 * 3.0**2))[None, None]
+        operator = case.make(shape)
+        grid = operator.grid(ndim)
+        found = centroid(operator.A(x))
+        wanted = [(p + 0.5) / s + t - 0.5 for p, s, t in zip(centroid(x), grid.scale, grid.shift, strict=True)]
+        assert found == pytest.approx(wanted, abs=2e-3)

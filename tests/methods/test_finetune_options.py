@@ -194,7 +194,9 @@ def test_chosen_iteration_is_that_of_the_whole_run(name: str, stop: HeldOut | No
     assert len(whole.snapshots) == len(whole.history)
     for index, image in whole.snapshots.items():
         seen = []
-        result = tune(method.replace(iteration=index, snapshots=0), y, model, rng=4, stop=stop, on_step=seen.append)
+        result = tune(
+            method.replace(iteration=index, snapshots=0), y, model, rng=4, stop=stop, on_step=seen.append
+        )
         assert torch.equal(result.image, image)
         assert torch.equal(seen[-1].estimate(), image)
         assert [r.loss for r in result.history] == [r.loss for r in whole.history[: index + 1]]

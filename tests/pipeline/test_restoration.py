@@ -21,8 +21,8 @@ from napari_fidelity.core.errors import (
 )
 from napari_fidelity.core.step import drain
 from napari_fidelity.io import load_model
-from napari_fidelity.methods import FineTune, Project
-from napari_fidelity.operators import Blur, Downsample, GaussianNoise, Operator
+from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.operators import Blur, Downsample, GaussianBlur, GaussianNoise, Operator, UniformBlur
 from napari_fidelity.pipeline import Recipe
 
 if TYPE_CHECKING:
@@ -231,6 +231,68 @@ def test_foreign_operator_and_network(network: MakeNetwork, scene: Scene) -> Non
         drain(run_recipe(recipe, data, model))
     again = drain(run_recipe(recipe, data, model, operator=Theirs()))
     assert np.array_equal(again.image.data, theirs.image.data)
+
+
+# -- place in space ----------------------------------------------------------------------------------------------
+
+
+def centre(image: Image) -> tuple[float, ...]:
+    """Return where the one bright thing in an image lies in space."""
+    data = np.asarray(image.data, np.float64)
+    place = []
+    for axis, name in enumerate(image.axes):
+        marginal = data.sum(1 - axis)
+        pixel = float(np.arange(len(marginal)) @ marginal / marginal.sum())
+        place.append(image.origin[name] + image.pixel_size[name] * pixel)
+    return tuple(place)
+
+
+PLACED = {
+    "downsample 2": Downsample(scale=2),
+    "downsample 2.5": Downsample(scale=2.5),
+    "downsample per axis": Downsample(scale=(1, 3.3)),
+    "valid blur": GaussianBlur(sigma=1.5, border="valid"),
+    "valid blur, downsample": Downsample(scale=2) @ GaussianBlur(sigma=1.5, border="valid"),
+    "valid blur, downsample 2.5": Downsample(scale=2.5) @ UniformBlur(size=6, border="valid"),
+    "even kernel": UniformBlur(size=4),
+    "even kernel, downsample": Downsample(scale=2) @ Blur(kernel=np.ones((2, 4))),
+    "even kernel, valid": Blur(kernel=np.ones((4, 2)) + np.eye(4)[:, :2], border="valid"),
+    "measured kernel": Blur(kernel=np.random.default_rng(0).random((5, 7))),
+}
+
+
+@pytest.mark.parametrize("size", [(72, 81), (73, 79)])
+@pytest.mark.parametrize("name", PLACED)
+def test_a_point_stays_in_its_place(name: str, size: tuple[int, int]) -> None:
+    operator = PLACED[name]
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    truth = np.exp(-((rows - 33.3) ** 2 + (columns - 41.2) ** 2) / (2 * 3.0**2)).astype(np.float32)
+    x = torch.from_numpy(truth)[None, None]
+    y = operator.A(x)[0, 0].numpy()
+    measured = Image(y, "YX", {"Y": 0.4, "X": 0.1}, "µm", {"Y": 7.0, "X": -2.0})
+    seen = []
+    result = restore(
+        measured, operator=operator, method=Apply(), model=lambda _: x, device="cpu", scaling="none",
+        on_step=lambda step: seen.append(step.estimate()),
+    )  # fmt: skip
+    assert np.array_equal(result.image.data, truth)
+    for image in (result.image, *seen):
+        off = np.subtract(centre(image), centre(measured)) / (0.4, 0.1)
+        assert np.abs(off).max() < 0.01  # pixels of the measurement
+
+
+def test_foreign_operators_go_by_the_ratio_of_lengths(network: MakeNetwork) -> None:
+    class Wider(Theirs):
+        def A(self, x: torch.Tensor) -> torch.Tensor:
+            return A.A(x)[..., :-1, :]
+
+        def A_adjoint(self, y: torch.Tensor) -> torch.Tensor:
+            return A.A_adjoint(nn.functional.pad(y, (0, 0, 0, 1)))
+
+    y = np.full((11, 12), 0.5, np.float32)
+    result = restore(y, operator=Wider(), method=Apply(), model=lambda y: torch.rand(1, 1, 24, 24), device="cpu")
+    assert result.image.pixel_size == {"Y": pytest.approx(11 / 24), "X": 0.5}
+    assert result.image.origin == {"Y": pytest.approx((11 / 24 - 1) / 2), "X": -0.25}
 
 
 # -- ends --------------------------------------------------------------------------------------------------------

@@ -179,8 +179,8 @@ class Assembler:
     scale
         How many times finer the result's grid is, for all spatial axes or each; by default the ratio of lengths.
     shift
-        Where the result's first pixel area begins, in the template's pixels, for all spatial axes or each: 0 where
-        both grids begin at the same edge, minus half the kernel's extent for an image wider than its measurement.
+        Where the result's first pixel area begins, in the template's pixels, for all spatial axes or each; both as
+        :meth:`napari_fidelity.operators.Operator.grid` gives them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What an iteration returns in the end: the average, the best or a chosen one of its images, and some on the way."""
+"""What an iteration returns: the average, the best or a chosen one of its images, and some on the way."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -41,6 +41,10 @@ class Resample:
         # floor and not round: rounding up would give one sample more than m
         return math.floor(m * self.scale + _ROUNDING)
 
+    def grid(self) -> tuple[float, float]:
+        """Return scale and shift; see :class:`~napari_fidelity.operators.base.Grid`."""
+        return self.scale, 0.0
+
     def matrix(self, n: int) -> csr_array:
         """Return the ``(m, n)`` matrix."""
         return cubic_matrix(n, self.measurement_size(n), self.scale)
@@ -59,6 +63,10 @@ class Resize:
     def image_size(self, m: int) -> int:
         """Not defined: any size can be brought to ``m`` samples."""
         raise OperatorError("The size before a resize cannot be told from the size after it")
+
+    def grid(self) -> tuple[float, float]:
+        """Not defined, for the same reason."""
+        raise OperatorError("The scale of a resize cannot be told from the size after it")
 
     def matrix(self, n: int) -> csr_array:
         """Return the ``(m, n)`` matrix."""
@@ -84,11 +92,15 @@ class Convolve:
         """Return the number of samples before."""
         return m + len(self.weights) - 1 if self.border == "valid" else m
 
+    def grid(self) -> tuple[float, float]:
+        """Return scale and shift; see :class:`~napari_fidelity.operators.base.Grid`."""
+        return 1.0, kernel_shift(np.asarray(self.weights), self.border)
+
     def matrix(self, n: int) -> csr_array:
         """Return the ``(m, n)`` matrix."""
         m, k = self.measurement_size(n), len(self.weights)
-        # y[i] = Σ_j w[j] x[i + centre − j]; a valid convolution starts where all of them exist
-        centre = k - 1 if self.border == "valid" else k // 2
+        # y[i] = Σ_j w[j] x[i + centre − j]
+        centre = _centre(k, self.border)
         columns = np.arange(m)[:, None] + centre - np.arange(k)[None, :]
         return _from_taps(np.broadcast_to(self.weights, columns.shape), columns, n, self.border)
 
@@ -109,6 +121,36 @@ def chain_image_size(chain: Chain, m: int) -> int:
     for factor in reversed(chain):
         m = factor.image_size(m)
     return m
+
+
+def chain_grid(chain: Chain) -> tuple[float, float]:
+    """Return scale and shift of an axis; see :class:`~napari_fidelity.operators.base.Grid`."""
+    scale, shift = 1.0, 0.0
+    for factor in chain:
+        finer, moved = factor.grid()
+        scale, shift = scale * finer, shift / finer + moved
+    return scale, shift
+
+
+def kernel_shift(weights: NDArray[np.floating[Any]], border: Border) -> float:
+    """Return by how many samples a convolution along one axis moves what it blurs.
+
+    A point becomes the kernel, whose centre of mass need not be its centre: it lies half a sample before that in
+    an even, symmetric kernel. A kernel without a centre of mass of its own (a derivative, say) counts as centred.
+    """
+    centre = _centre(len(weights), border)
+    total = float(weights.sum())
+    if abs(total) > 1e-6 * float(np.abs(weights).sum()):
+        mean = float(np.arange(len(weights)) @ weights) / total
+        if 0 <= mean <= len(weights) - 1:
+            return round(mean - centre, 9) + 0.0  # no -0.0
+    return len(weights) // 2 - centre + 0.0
+
+
+def _centre(k: int, border: Border) -> int:
+    """Return which of ``k`` kernel samples lies on the sample with the same number as the result's."""
+    # a valid convolution starts where all samples exist
+    return k - 1 if border == "valid" else k // 2
 
 
 def chain_matrix(chain: Chain, n: int) -> csr_array:

@@ -8,6 +8,7 @@ an operator is expected; what such a foreign operator lacks (shapes, ridge) is s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from napari_fidelity.core.errors import ImageError, OptionError, ShapeError
@@ -26,6 +27,30 @@ RELATIVE_CUTOFF = 1e-6
 Singular values below a thousandth of the largest carry nothing that survives noise; inverting them would
 multiply it by more than a thousand.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the pixels of an image lie among those of its measurement, for each spatial axis.
+
+    Attributes
+    ----------
+    scale
+        Image samples per measurement sample.
+    shift
+        Where the image's first pixel area begins, in pixels of the measurement, counted from where its own first
+        pixel area begins: 0 where both begin at the same edge, negative where the image reaches further
+        (border ``valid``).
+    """
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+
+    def then(self, other: Grid) -> Grid:
+        """Return the grid of this operator followed by another."""
+        scale = tuple(a * b for a, b in zip(self.scale, other.scale, strict=True))
+        shift = tuple(t / b + u for t, b, u in zip(self.shift, other.scale, other.shift, strict=True))
+        return Grid(scale, shift)
 
 
 class Operator(Options, ABC):
@@ -90,6 +115,18 @@ class Operator(Options, ABC):
     def chains(self, ndim: int) -> tuple[Chain, ...] | None:
         """Return the factors along each of ``ndim`` spatial axes if the operator separates, else ``None``."""
         return None
+
+    def grid(self, ndim: int) -> Grid:
+        """Return where the image's pixels lie among the measurement's, for ``ndim`` spatial axes.
+
+        A point of the image is then seen in the measurement, at its centre of mass, at the same place in space.
+        An operator that neither separates nor overrides this keeps the image's grid.
+        """
+        from napari_fidelity.operators._axes import chain_grid
+
+        chains = self.chains(ndim) or ((),) * ndim
+        scales, shifts = zip(*(chain_grid(chain) for chain in chains), strict=True)
+        return Grid(scales, shifts)
 
     def __matmul__(self, other: Operator) -> Operator:
         """Return ``self`` after ``other``: ``(A @ B)(x) = A(B(x))``."""

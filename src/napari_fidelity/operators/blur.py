@@ -22,9 +22,9 @@ from pydantic import Field, field_validator, model_validator
 from napari_fidelity.core.errors import OperatorError
 from napari_fidelity.core.options import Array
 from napari_fidelity.operators import psf
-from napari_fidelity.operators._axes import Chain, Convolve, kernel_too_large
+from napari_fidelity.operators._axes import Chain, Convolve, kernel_shift, kernel_too_large
 from napari_fidelity.operators._fields import BorderField, PerAxis, per_axis
-from napari_fidelity.operators.base import Operator, check_ridge
+from napari_fidelity.operators.base import Grid, Operator, check_ridge
 from napari_fidelity.operators.separable import (
     SeparableOperator,
     adjoint,
@@ -122,6 +122,11 @@ class ConvolutionOperator(Operator):
         if factors is None:
             return None
         return tuple((Convolve(tuple(f.tolist()), self.border),) for f in factors)
+
+    def grid(self, ndim: int) -> Grid:  # noqa: D102 - inherited
+        kernel = self._kernel(ndim).values
+        marginals = (kernel.sum(tuple(other for other in range(ndim) if other != axis)) for axis in range(ndim))
+        return Grid((1.0,) * ndim, tuple(kernel_shift(weights, self.border) for weights in marginals))
 
     def A(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - inherited
         from napari_fidelity.operators._convolve import convolve

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from napari_fidelity.core.errors import OperatorError
-from napari_fidelity.operators.base import Operator, check_ridge
+from napari_fidelity.operators.base import Grid, Operator, check_ridge
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
 from napari_fidelity.operators.identity import Identity
 from napari_fidelity.operators.mask import Mask
@@ -60,6 +61,9 @@ class Compose(Operator):
                 return None
             fused = [before + after for before, after in zip(fused, chains, strict=True)]
         return tuple(fused)
+
+    def grid(self, ndim: int) -> Grid:  # noqa: D102 - inherited
+        return reduce(Grid.then, (operator.grid(ndim) for operator in self.operators))
 
     def A(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - inherited
         self._check_image(x)

@@ -15,6 +15,7 @@ from napari_fidelity.core.errors import MemoryNeededError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.scaling import fit_scaling
 from napari_fidelity.core.step import Result, Step
+from napari_fidelity.operators.base import Operator
 from napari_fidelity.pipeline.provenance import provenance
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.scaling import Scaling
     from napari_fidelity.methods.base import LinearOperator, Network
     from napari_fidelity.pipeline.recipe import Recipe
 
@@ -68,7 +70,7 @@ class BlockRun:
 
     def steps(self, dtype: DTypeLike, started: float) -> Steps:
         """Yield the steps of every block; return the assembled image."""
-        assembler = Assembler(self.image, self.scaling, dtype, channels=self.recipe.channels)
+        assembler = self._assembler(self.image, self.scaling, dtype)
         results: list[Result[torch.Tensor]] = []
         asked = ""
         for number, block in enumerate(self.blocks):
@@ -120,6 +122,18 @@ class BlockRun:
         finally:
             inner.close()
 
+    def _assembler(self, template: Image, scaling: Scaling, dtype: DTypeLike) -> Assembler:
+        # A foreign operator does not say where its pixels lie; the ratio of lengths is what there is to go by.
+        grid = self.operator.grid(2) if isinstance(self.operator, Operator) else None
+        return Assembler(
+            template,
+            scaling,
+            dtype,
+            channels=self.recipe.channels,
+            scale=None if grid is None else grid.scale,
+            shift=0.0 if grid is None else grid.shift,
+        )
+
     def _step(self, step: Step[torch.Tensor], number: int, block: Block) -> Step[Image]:
         """Return a method's step as one of the whole image's, whose estimate is an image of the block."""
         estimate = partial(self._shown, step.estimate, block)
@@ -132,14 +146,14 @@ class BlockRun:
         # A block that is an image of its own, which lies nowhere along other axes, is put together like any other.
         template = _part(self.image, block.index)
         whole = replace(block, index={})
-        assembler = Assembler(template, self.scaling.at(block.index), np.float32, channels=self.recipe.channels)
+        assembler = self._assembler(template, self.scaling.at(block.index), np.float32)
         assembler.add(whole, self._unfolded(estimate()))
         return assembler.image()
 
     def _snapshots(self, result: Result[torch.Tensor], dtype: DTypeLike) -> dict[int, Image]:
         images = {}
         for index, tensor in result.snapshots.items():
-            assembler = Assembler(self.image, self.scaling, dtype, channels=self.recipe.channels)
+            assembler = self._assembler(self.image, self.scaling, dtype)
             assembler.add(self.blocks[0], self._unfolded(tensor))
             images[index] = assembler.image()
         return images
