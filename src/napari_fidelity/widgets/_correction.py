@@ -1,0 +1,223 @@
+"""What a correction does in its worker thread: read the layer, load the network, show its output, correct it.
+
+Plain generators without Qt; the dock shows what they yield.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_fidelity.widgets._live import Frame
+from napari_fidelity.widgets._worker import News
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.step import Record, Result, Step
+    from napari_fidelity.networks import RestorationNetwork
+    from napari_fidelity.pipeline import Recipe
+    from napari_fidelity.widgets._layers import Source
+
+    Work = Generator[News, str | None, "Result[Image] | None"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything one run needs, taken from the dock in the GUI thread.
+
+    Attributes
+    ----------
+    source
+        The layer to correct.
+    recipe
+        What to do with it.
+    device
+        Where to compute.
+    dtype
+        Data type of the result: ``"float32"`` or ``"input"``.
+    output
+        Whether to show the network's own output too.
+    memory_limit
+        Bytes the plugin may hold; ``None`` for all there are.
+    """
+
+    source: Source
+    recipe: Recipe
+    device: str = "auto"
+    dtype: str = "float32"
+    output: bool = True
+    memory_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One block of a result as it is now."""
+
+    block: Image
+    position: Mapping[str, int]
+    measured: Frame
+
+
+def correct(request: Request, history: list[Record]) -> Work:
+    """Run a request.
+
+    Parameters
+    ----------
+    request
+        What to do.
+    history
+        Grows by one record per iteration, shown or not.
+
+    Yields
+    ------
+    News
+        ``"note"`` while it prepares; ``"output"`` with the network's own output, a ``Result[Image]``; ``"step"``
+        for each iteration, with a :class:`Shown` where it is displayed.
+
+    Returns
+    -------
+    Result or None
+        ``None`` if a stop was asked for before there was any image.
+    """
+    from napari_fidelity.core.device import limit_memory
+
+    limit_memory(request.memory_limit)
+    image = yield from _read(request.source)
+    if image is None:
+        return None
+    yield News("note", text="Loading the network")
+    network, recipe = _load(request.recipe, request.device)
+    asked = yield _needs(recipe, image, request.device)
+    if asked:
+        return None
+    if request.output and network is not None:
+        output = yield from _network_output(recipe, image, network, request.device)
+        if output is None:
+            return None
+        yield News("output", value=output, keep=True)
+        del output
+    return (yield from _corrected(request, recipe, image, network, history))
+
+
+def _read(source: Source) -> Generator[News, str | None, Image | None]:
+    """Read the layer slice by slice; ``None`` if a stop was asked for meanwhile."""
+    reading = source.read()
+    try:
+        while True:
+            done, total = next(reading)
+            asked = yield News("note", done=done, total=total, text=f"Reading '{source.name}'")
+            if asked:
+                return None
+    except StopIteration as end:
+        image: Image = end.value
+        return image
+    finally:
+        reading.close()
+
+
+def _load(recipe: Recipe, device: str) -> tuple[RestorationNetwork | None, Recipe]:
+    """Load the network once for all stages; return it with the recipe that names its hash."""
+    from napari_fidelity.core.device import choose_device
+    from napari_fidelity.pipeline.restoration import load_reference
+
+    if recipe.model is None:
+        return None, recipe
+    network = load_reference(recipe.model, choose_device(device, announce=False))
+    return network, recipe.replace(model=recipe.model.replace(sha256=network.info.sha256 or None))
+
+
+def _needs(recipe: Recipe, image: Image, device: str) -> News:
+    from napari_fidelity.core.errors import MemoryNeededError
+    from napari_fidelity.pipeline import memory_needed
+
+    need = memory_needed(recipe, image, device)
+    total = need.image + need.method
+    words = f"about {gigabytes(total)} of memory"
+    if need.free is not None and total > need.free:
+        raise MemoryNeededError(
+            f"This run needs {words}",
+            found=f"{gigabytes(need.free)} free",
+            do="Restore the current slice only, crop the layer, let only the last layer move (parameters: last), "
+            "or raise the memory limit in the plugin's settings",
+        )
+    return News("needs", value=words, text=f"Needs {words}", keep=True)
+
+
+def _network_output(
+    recipe: Recipe, image: Image, network: RestorationNetwork, device: str
+) -> Generator[News, str | None, Result[Image] | None]:
+    """Return the network's own output; ``None`` if a stop was asked for meanwhile."""
+    from napari_fidelity.methods import Apply
+    from napari_fidelity.pipeline import run_recipe
+
+    alone = recipe.replace(method=Apply(), stop=None)
+    steps = run_recipe(alone, image, network, device=device)
+    try:
+        while True:
+            step = next(steps)
+            text = "The network as it is" + _slice_words(step)
+            asked = yield News("note", done=step.block, total=step.blocks, text=text)
+            if asked:
+                return None
+    except StopIteration as end:
+        result: Result[Image] = end.value
+        return result
+    finally:
+        steps.close()
+
+
+def _corrected(
+    request: Request,
+    recipe: Recipe,
+    image: Image,
+    network: RestorationNetwork | None,
+    history: list[Record],
+) -> Generator[News, str | None, Result[Image]]:
+    """Run the recipe; if it fails on the way, hand over the last image before the error goes on."""
+    from napari_fidelity.core.step import Record
+    from napari_fidelity.pipeline import run_recipe
+
+    steps = run_recipe(recipe, image, network, device=request.device, dtype=request.dtype)
+    frame = Frame.of(image)
+    last: Step[Image] | None = None
+    reply = None
+    try:
+        while True:
+            last = steps.send(reply) if reply is not None else next(steps)
+            history.append(Record.of(last))
+            reply = yield _step_news(last, frame)
+    except StopIteration as end:
+        result: Result[Image] = end.value
+        return result
+    except Exception:
+        if last is not None:
+            yield _step_news(last, frame, keep=True)
+        raise
+    finally:
+        steps.close()
+
+
+def _step_news(step: Step[Image], frame: Frame, *, keep: bool = False) -> News:
+    total = step.total or 0
+    return News(
+        "step",
+        make=lambda: Shown(step.estimate(), step.position, frame),
+        done=step.block * total + step.index + 1,
+        total=step.blocks * total or None,
+        text=f"Iteration {step.index}" + _slice_words(step),
+        keep=keep,
+    )
+
+
+def _slice_words(step: Step[Image]) -> str:
+    return f", slice {step.block + 1} of {step.blocks}" if step.blocks > 1 else ""
+
+
+def gigabytes(size: float) -> str:
+    """Return a number of bytes in words, with two significant digits."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.2g} {unit}" if size < 99.5 * factor else f"{size / factor:.0f} {unit}"
+    return f"{size / 1e3:.0f} kB"

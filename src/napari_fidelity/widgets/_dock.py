@@ -1,0 +1,178 @@
+"""What every dock is made of: one scrolling column, headed sections, folds and layer combos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QFormLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.components import ViewerModel
+    from qtpy.QtWidgets import QComboBox
+
+_WIDTH = 300  # the narrowest dock, in pixels
+
+
+class Dock(QWidget):
+    """A column of sections that scrolls when the window is low; usable from 300 px on."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self.viewer = viewer
+        column = QWidget()
+        self.column = QVBoxLayout(column)
+        self.column.setContentsMargins(6, 4, 6, 4)
+        self.column.setSpacing(4)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setWidget(column)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def sizeHint(self) -> QSize:
+        """Ask for the narrowest width at which nothing is clipped, and some height."""
+        return QSize(_WIDTH + 20, 700)
+
+    def minimumSizeHint(self) -> QSize:
+        """Let the window be low: the column scrolls."""
+        return QSize(_WIDTH - 40, 160)
+
+    def section(self, title: str, *widgets: QWidget, folded: bool | None = None) -> QWidget:
+        """Add a section and return it.
+
+        Parameters
+        ----------
+        title
+            Its heading.
+        widgets
+            What it holds, from top to bottom.
+        folded
+            ``True`` and ``False`` make a section that folds and say how it begins; ``None`` one that does not.
+        """
+        if folded is None:
+            head = QLabel(f"<b>{title}</b>")
+            self.column.addWidget(head)
+            for widget in widgets:
+                self.column.addWidget(widget)
+            return head
+        fold = fold_away(title, *widgets, folded=folded)
+        self.column.addWidget(fold)
+        return fold
+
+
+def fold_away(title: str, *widgets: QWidget, folded: bool = True) -> QCollapsible:
+    """Return widgets under a heading that folds them away."""
+    fold = QCollapsible(title)
+    fold.setDuration(0)  # an animation would redraw the whole column many times
+    fold.content().layout().setContentsMargins(8, 0, 0, 4)
+    for widget in widgets:
+        fold.addWidget(widget)
+    if not folded:
+        fold.expand(animate=False)
+    return fold
+
+
+def rows(**widgets: QWidget) -> QWidget:
+    """Return labelled rows; the label is the name with blanks for underscores."""
+    box = QWidget()
+    form = QFormLayout(box)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for name, widget in widgets.items():
+        label = QLabel(name.replace("_", " "))
+        label.setToolTip(widget.toolTip())
+        label.setBuddy(widget)
+        form.addRow(label, widget)
+    return box
+
+
+def note_label(text: str = "") -> QLabel:
+    """Return a label for a remark: wraps, can be selected, takes no room while it is empty."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setVisible(bool(text))
+    return label
+
+
+def set_note(label: QLabel, text: str) -> None:
+    """Show a remark, or hide the label when there is none."""
+    label.setText(text)
+    label.setVisible(bool(text))
+
+
+def narrow(combo: QComboBox) -> QComboBox:
+    """Let a combo box be narrower than its longest entry."""
+    combo.setSizeAdjustPolicy(combo.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
+    return combo
+
+
+def layer_combo(
+    viewer: ViewerModel, tooltip: str, *, accept: Callable[[Any], bool] | None = None, none: str = ""
+) -> ComboBox:
+    """Return a combo box over the viewer's image layers; its owner calls ``reset_choices`` as layers change.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers are offered.
+    tooltip
+        What the layer is for.
+    accept
+        Which layers are offered; image layers if left out.
+    none
+        Words for no layer, if that is a choice.
+    """
+
+    def choices(_: object) -> list[tuple[str, Any]]:
+        offered = accept or _is_image
+        layers = [(layer.name, layer) for layer in viewer.layers if offered(layer)]
+        return ([(none, None)] if none else []) + layers
+
+    combo = ComboBox(choices=choices, tooltip=tooltip, nullable=False)
+    narrow(combo.native)
+    combo.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return combo
+
+
+def _is_image(layer: object) -> bool:
+    from napari.layers import Image
+
+    return isinstance(layer, Image)
+
+
+class LazyFold(QCollapsible):
+    """A fold whose content is made when it is first opened: a dock with many options still opens at once."""
+
+    def __init__(self, title: str, build: Callable[[], QWidget]) -> None:
+        super().__init__(title)
+        self.setDuration(0)
+        self.content().layout().setContentsMargins(8, 0, 0, 4)
+        self._build = build
+        self.widget: QWidget | None = None
+        self.toggled.connect(self._opened)
+
+    def rebuild(self) -> None:
+        """Make the content anew, as what it is made of has changed."""
+        if self.widget is None:
+            return
+        self.removeWidget(self.widget)
+        self.widget.deleteLater()
+        self.widget = self._build()
+        self.addWidget(self.widget)
+
+    def _opened(self, opened: bool) -> None:
+        if opened and self.widget is None:
+            self.widget = self._build()
+            self.addWidget(self.widget)

@@ -1,0 +1,97 @@
+"""One correction in the viewer: its job, its layers, its history. It outlives the dock that started it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_fidelity.widgets._correction import Request, Shown, correct
+from napari_fidelity.widgets._layers import add_result
+from napari_fidelity.widgets._live import LiveLayer
+from napari_fidelity.widgets._worker import Job, News, Outcome
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.step import Record, Result
+
+_running: set[CorrectionRun] = set()  # a run must live on when its dock is closed
+
+
+class CorrectionRun(QObject):
+    """Shows what a job finds in layers of the viewer.
+
+    Attributes
+    ----------
+    stepped
+        There is more in ``history``.
+    memory_known
+        What the run needs, in words.
+    finished
+        The run is over and its layers are in the viewer: a :class:`Finished`.
+    """
+
+    stepped = Signal()
+    memory_known = Signal(str)
+    finished = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, request: Request, rate: float) -> None:
+        super().__init__()
+        source = request.source
+        model = request.recipe.model
+        self.viewer, self.source, self.recipe = viewer, source, request.recipe
+        self.history: list[Record] = []
+        self.output_name = f"{source.name} – {_short(model.name)}" if model else f"{source.name} – network"
+        self.live = LiveLayer(viewer, source, f"{source.name} – {_RESULTS[request.recipe.method.kind]}")
+        self.output: Layer | None = None
+        self.job = Job(partial(correct, request, self.history), name=self.live.name, rate=rate)
+        self.job.changed.connect(self._changed)
+        self.job.ended.connect(self._ended)
+
+    def start(self) -> None:
+        """Begin."""
+        _running.add(self)
+        self.job.start()
+
+    def _changed(self, news: News) -> None:
+        if news.kind == "needs":
+            self.memory_known.emit(news.value)
+        elif news.kind == "output":
+            result: Result[Image] = news.value
+            self.output = add_result(self.viewer, self.source, result.image, name=self.output_name)
+        elif news.kind == "step":
+            if isinstance(news.value, Shown):
+                self.live.show(news.value.block, news.value.position, news.value.measured)
+            self.stepped.emit()
+
+    def _ended(self, outcome: Outcome) -> None:
+        _running.discard(self)
+        result: Result[Image] | None = outcome.value
+        if result is not None:
+            self.live.finish(result.image)
+        elif self.live.shown and self.live.layer is not None:
+            self.live.layer.name = f"{self.live.name} (unfinished)"
+        self.finished.emit(outcome)
+
+
+_RESULTS = {"finetune": "corrected", "project": "projected"}
+
+
+def _short(name: str) -> str:
+    """Return a model's name without its folders and suffix."""
+    return name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or name
+
+
+def summary(run: CorrectionRun, outcome: Outcome) -> str:
+    """Say in one or two sentences how a run ended."""
+    result: Any = outcome.value
+    if result is None:
+        return "Stopped before there was an image."
+    scores = result.history[-1].scores if result.history else {}
+    fit = f" LR-PSNR {scores['lr_psnr']:.2f} dB." if "lr_psnr" in scores else ""
+    reason = result.stop_reason[:1].upper() + result.stop_reason[1:]
+    return f"{reason.rstrip('.')}. {result.seconds:.1f} s.{fit}"

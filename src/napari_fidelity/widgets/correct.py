@@ -1,0 +1,293 @@
+"""The Correct dock: make a restored image answer to the layer it was restored from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+
+from napari_fidelity.core.errors import FidelityError, ImageError
+from napari_fidelity.widgets._axes import AxesTable
+from napari_fidelity.widgets._correction import Request, gigabytes
+from napari_fidelity.widgets._dock import Dock, layer_combo, note_label, set_note
+from napari_fidelity.widgets._formation import FormationPanel
+from napari_fidelity.widgets._layers import Source
+from napari_fidelity.widgets._method_panel import MethodPanel
+from napari_fidelity.widgets._model import ModelPicker
+from napari_fidelity.widgets._plots import CurvePlot
+from napari_fidelity.widgets._reproduce import ReproduceBar, recipe_of, record_of
+from napari_fidelity.widgets._result_panel import ResultPanel
+from napari_fidelity.widgets._run import CorrectionRun, summary
+from napari_fidelity.widgets._run_bar import RunBar
+from napari_fidelity.widgets._settings import settings
+from napari_fidelity.widgets._worker import Outcome, run_later
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_fidelity.operators.base import Operator
+
+_WARM_UP = 400  # milliseconds after which the computing libraries are loaded, in the background
+
+
+class CorrectWidget(Dock):
+    """Choose a layer, a network and an image formation model; run; pick an iteration; compare.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose layers are corrected.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__(napari_viewer)
+        self.run: CorrectionRun | None = None
+        self.layer = layer_combo(napari_viewer, "The image to correct: what the microscope, camera or scanner recorded")
+        self.axes = AxesTable()
+        self.model = ModelPicker(settings().model_folder)
+        self.formation = FormationPanel(napari_viewer)
+        self.method = MethodPanel(napari_viewer)
+        self.bar = RunBar()
+        self.curve = CurvePlot()
+        self.result = ResultPanel()
+        self.reproduce = ReproduceBar(napari_viewer)
+        self.note = note_label()
+        self.section("Measurement", self.layer.native, self.axes)
+        self.section("Network", self.model)
+        self.section("Image formation", self.formation)
+        self.section("Correction", self.method)
+        self.column.addWidget(self.note)
+        self.column.addWidget(self.bar)
+        self.column.addWidget(self.curve)
+        self.column.addWidget(self.result)
+        self.section("Do a result again", self.reproduce, folded=True)
+        self.column.addStretch(1)
+        self.curve.setVisible(False)
+        self._connect()
+        self.reset_choices()
+        self._choose_active()
+        QTimer.singleShot(_WARM_UP, self, _warm_up)
+
+    def _connect(self) -> None:
+        self.layer.changed.connect(self._layer_chosen)
+        self.axes.changed.connect(self._estimate)
+        self.model.changed.connect(self._model_changed)
+        self.formation.changed.connect(self._formation_changed)
+        self.formation.check_requested.connect(self.check)
+        self.bar.run_requested.connect(self.start)
+        self.result.picked.connect(self.curve.mark)
+        self.result.compare_requested.connect(self.compare)
+        self.reproduce.load_requested.connect(self.load_layer)
+        events = self.viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self.reset_choices)
+        self.viewer.layers.selection.events.active.connect(self._selected)
+
+    # -- choosing ---------------------------------------------------------------------------------------------
+
+    def reset_choices(self, event: Any = None) -> None:
+        """Offer the layers there are now."""
+        before = self.layer.value
+        self.layer.reset_choices()
+        self.method.reset_choices()
+        self.formation.reset_choices()
+        if self.layer.value is not before:
+            self._layer_chosen()
+
+    def _choose_active(self) -> None:
+        active = self.viewer.layers.selection.active
+        if active is not None and active in self.layer.choices and "recipe" not in record_of(active):
+            self.layer.value = active
+        self._layer_chosen()
+
+    def _selected(self, event: Any = None) -> None:
+        self.reproduce.refresh()
+
+    def _layer_chosen(self, layer: Layer | None = None) -> None:
+        layer = self.layer.value
+        self.axes.set_layer(layer)
+        self.formation.set_source(layer)
+        model = record_of(layer).get("formation", {}).get("model")
+        if model:
+            self.model.choose(model)
+        self._formation_changed()
+
+    def _model_changed(self) -> None:
+        if self.model.scale:
+            self.formation.set_scale(self.model.scale)
+        self._estimate()
+
+    def _formation_changed(self) -> None:
+        try:
+            scale = _whole_scale(self.formation.operator())
+        except FidelityError:
+            scale = 0  # said by the panel itself
+        if scale:
+            self.model.fit(scale)
+        self._estimate()
+
+    def _estimate(self) -> None:
+        """Say what the run will read and make, as far as that is known without reading it."""
+        try:
+            source = self._source()
+            grid = self.formation.operator().grid(2)
+        except (FidelityError, ValueError):
+            self.axes.set_memory("")
+            return
+        result = source.n_values * grid.scale[0] * grid.scale[1] * 4
+        self.axes.set_memory(f"Reads {gigabytes(source.nbytes)}, result {gigabytes(result)}")
+
+    # -- running ----------------------------------------------------------------------------------------------
+
+    def request(self) -> Request:
+        """Return what the dock says now.
+
+        Raises
+        ------
+        FidelityError
+            If something is missing or impossible.
+        """
+        from napari_fidelity.pipeline import Recipe
+
+        source = self._source()
+        operator = self.formation.operator()
+        sizes = dict(zip(source.axes, source.shape, strict=True))
+        measured = (sizes["Y"], sizes["X"])
+        recipe = Recipe(
+            operator=operator,
+            method=self.method.method(operator.image_shape(measured), measured),
+            model=self.model.reference(),
+            nonfinite=self.formation.nonfinite(),
+            **self.method.recipe_fields(),
+            **_given(noise=self.formation.noise(), stop=self.method.stop()),
+        )
+        chosen = settings()
+        return Request(
+            source, recipe, device=chosen.device, dtype=self.method.dtype, memory_limit=chosen.memory_limit
+        )
+
+    def start(self) -> None:
+        """Run what the dock says."""
+        try:
+            request = self.request()
+        except FidelityError as error:
+            self.bar.show_message(str(error), error=True)
+            return
+        self.result.clear()
+        self.curve.clear()
+        self.curve.setVisible(True)
+        set_note(self.note, "")
+        self.run = CorrectionRun(self.viewer, request, settings().display_rate)
+        self.run.stepped.connect(self._stepped)
+        self.run.memory_known.connect(self.axes.set_memory)
+        self.run.finished.connect(self._finished)
+        self.bar.follow(self.run.job)
+        self.run.start()
+
+    def _source(self) -> Source:
+        layer = self.layer.value
+        if layer is None:
+            raise ImageError("There is no image layer to correct", do="Open an image, or a sample of Fidelity")
+        return Source.of(layer, self.axes.axes(), self.axes.index(self.viewer))
+
+    def _stepped(self) -> None:
+        if self.run is not None:
+            self.curve.set_history(self.run.history)
+
+    def _finished(self, outcome: Outcome) -> None:
+        run = self.run
+        if run is None or outcome.kind == "failed":
+            return  # said by the bar
+        self.curve.set_history(run.history)
+        if outcome.value is not None:
+            self.result.show_result(outcome.value, run.live)
+        self.bar.show_message(summary(run, outcome))
+
+    # -- beyond -----------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Show A(x) of the current result beside the measurement, and what is left over."""
+        from napari_fidelity.widgets._check import check_layers
+
+        try:
+            check_layers(self)
+        except FidelityError as error:
+            self.bar.show_message(str(error), error=True)
+
+    def compare(self) -> None:
+        """Open the Compare dock with the layers of the last run."""
+        _, dock = self.viewer.window.add_plugin_dock_widget("napari-fidelity", "Compare")
+        run = self.run
+        if run is None:
+            return
+        images = [layer for layer in (run.output, run.live.layer) if layer in self.viewer.layers]
+        measurement = next((layer for layer in self.viewer.layers if layer.name == run.source.name), None)
+        partner = record_of(measurement).get("of") if measurement is not None else None
+        reference = next((layer for layer in self.viewer.layers if partner and layer.name == partner), None)
+        recipe = run.recipe
+        dock.prefill(
+            images=images,
+            reference=reference,
+            measurement=measurement,
+            operator=recipe.operator,
+            noise=recipe.noise,
+        )
+
+    def load_layer(self, layer: Layer) -> None:
+        """Show the settings a result layer was made with.
+
+        The measurement is chosen too if its layer is still there.
+        """
+        try:
+            recipe = recipe_of(layer)
+        except FidelityError as error:
+            self.bar.show_message(str(error), error=True)
+            return
+        source = record_of(layer).get("source", {})
+        measured = next((item for item in self.layer.choices if item.name == source.get("layer")), None)
+        if measured is not None:
+            self.layer.value = measured
+            self.axes.set_axes(source.get("axes", ""), source.get("index", {}))
+            self._show_slice(measured, source)
+        if recipe.model is not None:
+            self.model.set_reference(recipe.model)
+        if recipe.operator is not None:
+            self.formation.set_formation(recipe.operator, recipe.noise, nonfinite=recipe.nonfinite)
+        self.method.set_recipe(recipe)
+        lost = "" if measured is not None else f" Its measurement '{source.get('layer', '?')}' is not in the viewer."
+        self.bar.show_message(f"These are the settings of '{layer.name}'.{lost}")
+
+    def _show_slice(self, layer: Layer, source: dict[str, Any]) -> None:
+        """Move the viewer to the slice that was corrected."""
+        axes, index = source.get("axes", ""), source.get("index") or {}
+        if not index:
+            return
+        at = [index.get(axis, 0) for axis in axes[: layer.ndim]]
+        world = layer.data_to_world(at)
+        first = self.viewer.dims.ndim - layer.ndim
+        for dim, axis in enumerate(axes[: layer.ndim]):
+            if axis in index:
+                self.viewer.dims.set_point(first + dim, float(world[dim]))
+
+
+def _whole_scale(operator: Operator) -> int:
+    """Return by how much a network has to enlarge for an operator; 0 if by no whole number."""
+    scale = operator.grid(2).scale
+    same = len(set(scale)) == 1 and float(scale[0]).is_integer()
+    return int(scale[0]) if same else 0
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _warm_up() -> None:
+    """Load the computing libraries before the first run needs them."""
+
+    def load() -> None:
+        import napari_fidelity.metrics
+        import napari_fidelity.pipeline.restoration  # noqa: F401
+        import torch  # noqa: F401
+
+    run_later(load, lambda _: None, lambda _: None, name="Loading PyTorch")
