@@ -62,7 +62,7 @@ def residual_image(
 def residual(
     estimate: ArrayLike, measurement: ArrayLike, operator: Forward, *, spatial_dims: Literal[2, 3] = 2
 ) -> float:
-    """Return the root mean square of ``A x̂ − y``; parameters, precision and errors as for :func:`residual_image`."""
+    """Return the root mean square of ``A x̂ − y``; the rest is as for :func:`residual_image`."""
     left = residual_image(estimate, measurement, operator, spatial_dims=spatial_dims)
     return math.sqrt(float(np.mean(left**2)))
 
