@@ -258,12 +258,17 @@ def test_ctrl_c_keeps_the_best_so_far(folder: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Display, "__call__", press)
     handler = signal.getsignal(signal.SIGINT)
-    assert main(["correct", "in.tif", "out.tif", "--model", "net.safetensors", "--iterations", "500"]) == 130
+    words = ["correct", "in.tif", "out.tif", "--model", "net.safetensors", "--iterations", "500"]
+    assert main([*words, "--device", "cpu", "--recipe", "recipe.json"]) == 130
     said = capsys.readouterr()
     assert "press Ctrl-C again to abort" in " ".join(said.err.split())
     assert "Interrupted; the best result so far is written. out.tif: stopped by Ctrl-C" in said.out
     assert read_image("out.tif").shape == (24, 28)
     assert signal.getsignal(signal.SIGINT) is handler
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert main(["run", "recipe.json", "in.tif", "again.tif", "--device", "cpu"]) == 0
+    assert np.array_equal(read_image("again.tif").data, read_image("out.tif").data)
 
 
 def test_ctrl_c_twice_aborts(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -46,6 +46,7 @@ class BlockRun:
         self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
         self.scaling = fit_scaling(image, recipe.scaling, recipe.scope, channels=recipe.channels)
         self.blocks = planes(image, "YX", recipe.channels)
+        self.ends = recipe.last_iterations
         self.fold = False
         self.network = self._adapted(network)
         self.seen = None
@@ -73,7 +74,7 @@ class BlockRun:
         assembler = self._assembler(self.image, self.scaling, dtype)
         results: list[Result[torch.Tensor]] = []
         asked = ""
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self.blocks[: len(self.ends or self.blocks)]):
             try:
                 result, asked = yield from self._block(number, block)
             except (RuntimeError, MemoryError) as error:
@@ -84,7 +85,7 @@ class BlockRun:
             if asked:
                 break
         seconds = time.perf_counter() - started
-        record = provenance(self.recipe, results, self.device, seconds, len(self.blocks))
+        record = provenance(self.recipe, results, self.device, seconds, len(self.blocks), asked=bool(asked))
         record["saturated"] = assembler.saturated
         history = tuple(replace(entry, block=n) for n, result in enumerate(results) for entry in result.history)
         snapshots = self._snapshots(results[0], dtype) if len(self.blocks) == 1 else {}
@@ -117,10 +118,18 @@ class BlockRun:
                 step = inner.send(reply) if reply is not None else next(inner)
                 reply = yield self._step(step, number, block)
                 asked = asked or reply
+                reply = reply or self._ended(number, step)
         except StopIteration as end:
             return end.value, asked or ""
         finally:
             inner.close()
+
+    def _ended(self, number: int, step: Step[torch.Tensor]) -> str | None:
+        """Return a reason to stop where the run that the recipe replays was ended."""
+        at_the_end = step.total is not None and step.index + 1 >= step.total
+        if self.ends is None or at_the_end or step.index < self.ends[number]:
+            return None
+        return f"ended at iteration {step.index}, as in the recipe"
 
     def _assembler(self, template: Image, scaling: Scaling, dtype: DTypeLike) -> Assembler:
         # A foreign operator does not say where its pixels lie; the ratio of lengths is what there is to go by.

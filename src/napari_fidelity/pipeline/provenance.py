@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.device import describe
+from napari_fidelity.stopping.rules import AnyOf, Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_fidelity.core.step import Result
     from napari_fidelity.pipeline.recipe import Recipe
+    from napari_fidelity.stopping.rules import StoppingRule
 
 _LIBRARIES = ("napari-fidelity", "torch", "numpy", "scipy", "scikit-image")
 
@@ -33,11 +35,32 @@ def software_versions() -> dict[str, str]:
 
 
 def provenance(
-    recipe: Recipe, results: Sequence[Result[torch.Tensor]], device: torch.device, seconds: float, blocks: int
+    recipe: Recipe,
+    results: Sequence[Result[torch.Tensor]],
+    device: torch.device,
+    seconds: float,
+    blocks: int,
+    *,
+    asked: bool = False,
 ) -> dict[str, Any]:
-    """Return the record that is stored with a result: JSON-able, with the recipe that replays it."""
+    """Return the record that is stored with a result: JSON-able, with the recipe that replays it.
+
+    Parameters
+    ----------
+    recipe
+        What was run.
+    results
+        Of each block that was begun.
+    device, seconds
+        Where it ran, and for how long.
+    blocks
+        How many there are.
+    asked
+        Whether the user asked the run to end.
+    """
+    replay = replayable(recipe, results, blocks) if asked or _clock_spoke(recipe.stop, results) else recipe
     return {
-        "recipe": recipe.replace(software=software_versions()).to_plain(),
+        "recipe": replay.replace(software=software_versions()).to_plain(),
         "device": describe(device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
@@ -53,6 +76,37 @@ def provenance(
             for result in results
         ],
     }
+
+
+def replayable(recipe: Recipe, results: Sequence[Result[torch.Tensor]], blocks: int) -> Recipe:
+    """Return the recipe that ends by itself where the user or the clock ended a run; parameters as above.
+
+    For a single block, a budget of iterations joins the stopping rule; for several, the recipe keeps the last
+    iteration of each.
+    """
+    ends = tuple(result.history[-1].index for result in results)
+    if blocks > 1:
+        stop = None if recipe.stop is None else _ending_at(max(ends), recipe.stop)
+        return recipe.replace(stop=stop, last_iterations=ends)
+    if recipe.method.kind != "finetune":
+        return recipe  # their only step is always done
+    if recipe.method.iteration is not None:
+        return recipe.replace(method=recipe.method.replace(iteration=ends[0]))
+    return recipe.replace(stop=_ending_at(ends[0], recipe.stop))
+
+
+def _ending_at(iteration: int, rule: StoppingRule | None) -> StoppingRule:
+    """Return a rule without clock that ends at an iteration, which the given one had reached."""
+    budget = Budget(iterations=iteration)
+    # Of the others, held-out pixels have a say before the end too. Other budgets were not used up by then.
+    others = [part for part in rule.parts() if not isinstance(part, Budget)] if rule is not None else []
+    return AnyOf(rules=(*others, budget)) if others else budget
+
+
+def _clock_spoke(rule: StoppingRule | None, results: Sequence[Result[torch.Tensor]]) -> bool:
+    limits = [part.seconds for part in rule.parts() if isinstance(part, Budget)] if rule is not None else []
+    last = [result.history[-1].seconds for result in results]
+    return any(seconds >= limit for seconds in last for limit in limits if limit is not None)
 
 
 def _last_scores(result: Result[torch.Tensor]) -> dict[str, float]:

@@ -56,6 +56,12 @@ class Recipe(Options):
     nonfinite: Literal["error", "mask"] = Field(
         "error", description="NaN and infinity: refuse them, or take them as unobserved pixels."
     )
+    last_iterations: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Where the user or the clock ended a stack: the last iteration of each slice that was begun; "
+        "those after it are left empty. Left out, every slice ends by the stopping rule.",
+    )
     software: dict[str, str] = Field({}, description="Versions the result was made with.")
 
     def to_json(self) -> str:
