@@ -87,6 +87,17 @@ def test_arrays_round_trip(name: str) -> None:
     np.testing.assert_array_equal(again.kernel, KERNELS[name])
     assert again == options
     assert hash(again) == hash(options)
+    assert (
+        again.kernel.dtype
+        == options.kernel.dtype
+        == (np.float64 if "64" in name or name == "large" else "float32")
+    )
+
+
+@pytest.mark.parametrize("value", [1e300, 2**25 + 1, 0.1])
+def test_single_precision_only_where_it_is_exact(value: float) -> None:
+    assert Sample(kernel=[value]).kernel.tolist() == [value]
+    assert Sample(kernel=[0.5, -3, 2**24]).kernel.dtype == np.float32
 
 
 def test_equality_and_hash() -> None:

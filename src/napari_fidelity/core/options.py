@@ -93,9 +93,14 @@ def _decode_array(value: Any) -> NDArray[np.floating[Any]]:
         array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"expected an array of real numbers, found dtype {array.dtype}")
-    array = np.array(array, dtype=np.float64 if array.dtype == np.float64 else np.float32)
+    array = np.array(array, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"{int((~np.isfinite(array)).sum())} entries are NaN or infinite")
+    # The values alone decide on the precision: a list in a document does not say which one it had.
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    if (single == array).all():
+        array = single
     array.setflags(write=False)
     return array
 
@@ -116,4 +121,7 @@ def _encode_array(array: NDArray[np.floating[Any]]) -> Any:
 
 
 Array = Annotated[NDArray[np.floating[Any]], BeforeValidator(_decode_array), PlainSerializer(_encode_array)]
-"""A read-only array of finite floats as a field of options; JSON holds it as nested lists or compressed."""
+"""A read-only array of finite floats as a field of options, float32 where that holds all values exactly.
+
+JSON holds it as nested lists or compressed.
+"""

@@ -86,11 +86,9 @@ class Kernel:
     factors: tuple[NDArray[np.float64], ...] | None
 
     @classmethod
-    def of(cls, values: NDArray[np.floating[Any]]) -> Kernel:
-        """Take a kernel of any float dtype; factors count as exact to that dtype's rounding."""
-        tolerance = 16 * float(np.finfo(values.dtype).eps)
-        wide = np.asarray(values, dtype=np.float64)
-        return cls(wide, psf.separate(wide, tolerance))
+    def of(cls, values: NDArray[np.float64], rounding: float) -> Kernel:
+        """Take a kernel whose values are rounded to a relative precision; its factors need not be exacter."""
+        return cls(values, psf.separate(values, 16 * rounding))
 
 
 class ConvolutionOperator(Operator):
@@ -105,8 +103,12 @@ class ConvolutionOperator(Operator):
     truncated: ClassVar[bool] = False  # a kernel cut off by us may be wider than the image
 
     @abstractmethod
-    def kernel_array(self, ndim: int) -> NDArray[np.floating[Any]]:
+    def kernel_array(self, ndim: int) -> NDArray[np.float64]:
         """Return the kernel for images of ``ndim`` spatial axes."""
+
+    def _rounding(self) -> float:
+        """Return the relative precision of the kernel's values."""
+        return float(np.finfo(np.float64).eps)
 
     @cached_property
     def _kernels(self) -> dict[int, Kernel]:
@@ -114,7 +116,7 @@ class ConvolutionOperator(Operator):
 
     def _kernel(self, ndim: int) -> Kernel:
         if ndim not in self._kernels:
-            self._kernels[ndim] = Kernel.of(self.kernel_array(ndim))
+            self._kernels[ndim] = Kernel.of(self.kernel_array(ndim), self._rounding())
         return self._kernels[ndim]
 
     def chains(self, ndim: int) -> tuple[Chain, ...] | None:  # noqa: D102 - inherited
@@ -216,15 +218,18 @@ class Blur(ConvolutionOperator):
             )
         return self
 
-    def kernel_array(self, ndim: int) -> NDArray[np.floating[Any]]:  # noqa: D102 - inherited
+    def kernel_array(self, ndim: int) -> NDArray[np.float64]:  # noqa: D102 - inherited
         if self.kernel.ndim != ndim:
             raise OperatorError(
                 f"The blur kernel is {self.kernel.ndim}-D",
                 found=f"a {ndim}-D image",
                 do="Use a kernel with as many axes as the image",
             )
-        total = self.kernel.sum(dtype=np.float64) if self.normalise else 1.0
-        return np.asarray(self.kernel / self.kernel.dtype.type(total))
+        kernel = self.kernel.astype(np.float64)
+        return kernel / kernel.sum() if self.normalise else kernel
+
+    def _rounding(self) -> float:
+        return float(np.finfo(self.kernel.dtype).eps)
 
 
 class MotionBlur(ConvolutionOperator):
@@ -240,7 +245,7 @@ class MotionBlur(ConvolutionOperator):
         json_schema_extra={"unit": "°"},
     )
 
-    def kernel_array(self, ndim: int) -> NDArray[np.floating[Any]]:  # noqa: D102 - inherited
+    def kernel_array(self, ndim: int) -> NDArray[np.float64]:  # noqa: D102 - inherited
         return _in_plane(psf.motion(self.length, self.angle), ndim)
 
 
@@ -260,7 +265,7 @@ class AiryBlur(ConvolutionOperator):
         65.0, ge=1, le=20000, description="Pixel size in the sample plane.", json_schema_extra={"unit": "nm"}
     )
 
-    def kernel_array(self, ndim: int) -> NDArray[np.floating[Any]]:  # noqa: D102 - inherited
+    def kernel_array(self, ndim: int) -> NDArray[np.float64]:  # noqa: D102 - inherited
         return _in_plane(psf.airy(self.wavelength, self.numerical_aperture, self.pixel_size), ndim)
 
 
