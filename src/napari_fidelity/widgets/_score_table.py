@@ -1,0 +1,244 @@
+"""The table of scores: a layer's name on a line of its own, so that it is readable in a narrow dock."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QApplication,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)  # fmt: skip
+
+from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.widgets._dock import note_label, set_note
+
+if TYPE_CHECKING:
+    from napari_fidelity.metrics import Row
+    from napari_fidelity.widgets._comparison import Scored, Scores
+
+_LINES = 12  # lines shown before the table scrolls
+
+
+class Column(NamedTuple):
+    """One score: its heading, digits, which direction is better and what it means."""
+
+    score: str
+    head: str
+    digits: int
+    higher: bool
+    meaning: str
+
+
+COLUMNS = (
+    Column(
+        "psnr", "PSNR ↑", 2, True,
+        "Peak signal-to-noise ratio against the reference, in dB: how far pixel values are from the true ones. "
+        "Higher is better; 6 dB more is half the error.",
+    ),
+    Column(
+        "ssim", "SSIM ↑", 4, True,
+        "Structural similarity to the reference: whether local patterns agree. Higher is better, 1 is equal.",
+    ),
+    Column(
+        "lpips", "LPIPS ↓", 4, False,
+        "Learned perceptual distance to the reference: how different the two look to the eye. Lower is better, "
+        "0 is equal.",
+    ),
+    Column(
+        "residual", "Resid. ↓", 4, False,
+        "Data residual: root mean square of A x − y, in the measurement's intensity units. Lower agrees better "
+        "with the data; below the noise level the image explains noise.",
+    ),
+    Column(
+        "lr_psnr", "LR-PSNR ↑", 2, True,
+        "The data residual as a signal-to-noise ratio, in dB. Higher agrees better with the measurement.",
+    ),
+)  # fmt: skip
+"""What the table shows, from left to right."""
+
+
+class ScoreTable(QWidget):
+    """Scores of layers, the best ones bold, to be copied and saved.
+
+    Attributes
+    ----------
+    tree
+        Two lines for each layer, its name and its numbers; opened, one line for each slice in between.
+    notes
+        Why numbers are missing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._scores: Scores | None = None
+        self.tree = _tree()
+        self.notes = note_label()
+        self.copy_button = QPushButton("Cop&y")
+        self.copy_button.setToolTip("Copy the table, to be pasted into a spreadsheet")
+        self.save_button = QPushButton("Sav&e CSV…")
+        self.save_button.setToolTip("Save the table as a file of comma-separated values")
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.copy_button)
+        buttons.addWidget(self.save_button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.tree)
+        column.addWidget(self.notes)
+        column.addLayout(buttons)
+        self.copy_button.clicked.connect(self.copy)
+        self.save_button.clicked.connect(self.save)
+        shortcut = QShortcut(QKeySequence(QKeySequence.StandardKey.Copy), self.tree)
+        shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
+        shortcut.activated.connect(self.copy)
+        self.show_scores(None)
+
+    def show_scores(self, scores: Scores | None) -> None:
+        """Show scores in place of those before."""
+        self._scores = scores
+        self.tree.clear()
+        self.setVisible(scores is not None and bool(scores.layers))
+        if scores is None:
+            return
+        rows = [scored.row for scored in scores.layers]
+        for i, column in enumerate(COLUMNS, 1):
+            self.tree.setColumnHidden(i, all(math.isnan(getattr(row, column.score)) for row in rows))
+        several = any(scored.slices for scored in scores.layers)
+        self.tree.setColumnHidden(0, not several)
+        self.tree.setRootIsDecorated(several)
+        best = {column.score: _best(column, rows) for column in COLUMNS}
+        for scored in scores.layers:
+            self._add(scored, best, several)
+        self._fit()
+        set_note(self.notes, _remarks(rows))
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row of the table."""
+        return [] if self._scores is None else self._scores.rows()
+
+    def copy(self) -> None:
+        """Put the table into the clipboard, with tabs between the columns."""
+        from napari_fidelity.metrics import to_csv
+
+        QApplication.clipboard().setText(to_csv(self.rows, delimiter="\t"))
+
+    def save(self) -> None:
+        """Ask for a file and write the table to it."""
+        from napari_fidelity.io import atomic_write
+        from napari_fidelity.metrics import to_csv
+
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save the table", str(Path.home() / "scores.csv"), "Comma-separated values (*.csv)"
+        )
+        if not path:
+            return
+        named = Path(path)
+        # The dialog has asked about the name it knows; one completed here must not replace a file unasked.
+        complete = named if named.suffix else named.with_suffix(".csv")
+        try:
+            with atomic_write(complete, overwrite=complete == named) as temporary:
+                temporary.write_text(to_csv(self.rows), encoding="utf-8")
+        except FidelityError as error:
+            from napari.utils.notifications import show_error
+
+            show_error(str(error))
+
+    def _add(self, scored: Scored, best: dict[str, float], several: bool) -> None:
+        name = QTreeWidgetItem([scored.row.name])
+        name.setToolTip(0, scored.row.name)
+        self.tree.addTopLevelItem(name)
+        name.setFirstColumnSpanned(True)
+        for row in scored.slices:
+            at = row.name.removeprefix(scored.row.name).strip()
+            name.addChild(_numbers(at, row))
+        head = f"mean of {len(scored.slices)}" if scored.slices else ""
+        numbers = _numbers(head if several else "", scored.row, best)
+        self.tree.addTopLevelItem(numbers)
+
+    def _fit(self) -> None:
+        """Make the table as high as its lines, and its columns as wide as their numbers."""
+        header = self.tree.header()
+        for i in range(self.tree.columnCount()):
+            self.tree.resizeColumnToContents(i)
+        lines = min(self.tree.topLevelItemCount(), _LINES)
+        line = max(self.tree.sizeHintForRow(0), self.fontMetrics().height() + 4)
+        bar = self.tree.horizontalScrollBar().sizeHint().height()
+        self.tree.setFixedHeight(header.sizeHint().height() + lines * line + bar + 4)
+
+
+class _Tree(QTreeWidget):
+    """A tree that wraps nothing and asks for no width."""
+
+    def sizeHint(self) -> QSize:
+        return QSize(120, super().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(120, super().minimumSizeHint().height())
+
+
+def _tree() -> QTreeWidget:
+    tree = _Tree()
+    tree.setHeaderLabels(["slice", *(column.head for column in COLUMNS)])
+    tree.setAccessibleName("Scores")
+    tree.setToolTip("The best number of each column is bold. Open a layer to see its slices.")
+    head = tree.headerItem()
+    head.setToolTip(0, "Position along the sliders; the mean is over all slices")
+    for i, column in enumerate(COLUMNS, 1):
+        head.setToolTip(i, column.meaning)
+        head.setTextAlignment(i, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+    tree.header().setMinimumSectionSize(30)
+    tree.header().setSectionsMovable(False)
+    tree.header().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+    tree.setIndentation(12)
+    tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+    tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    tree.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+    return tree
+
+
+def _numbers(head: str, row: Row, best: dict[str, float] | None = None) -> QTreeWidgetItem:
+    """Return the line of a row's numbers."""
+    item = QTreeWidgetItem([head, *(_cell(column, getattr(row, column.score)) for column in COLUMNS)])
+    for i, column in enumerate(COLUMNS, 1):
+        value = getattr(row, column.score)
+        item.setTextAlignment(i, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        item.setToolTip(i, column.meaning if not math.isnan(value) else "\n".join(row.notes) or column.meaning)
+        if best is not None and value == best[column.score]:
+            font = item.font(i)
+            font.setBold(True)
+            item.setFont(i, font)
+    return item
+
+
+def _cell(column: Column, value: float) -> str:
+    """Return a number as it is read: of a residual four digits, whatever its units."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.4g}" if column.score == "residual" else f"{value:.{column.digits}f}"
+
+
+def _best(column: Column, rows: list[Row]) -> float:
+    """Return the best of a column, NaN where there is nothing to choose from."""
+    values = [value for value in (getattr(row, column.score) for row in rows) if not math.isnan(value)]
+    if len(values) < 2:
+        return math.nan
+    return max(values) if column.higher else min(values)
+
+
+def _remarks(rows: list[Row]) -> str:
+    return "\n".join(f"{row.name}: {note}" for row in rows for note in row.notes)
