@@ -8,11 +8,13 @@ from importlib.resources import files
 import pytest
 import torch
 
+from napari_fidelity.core.step import drain
 from napari_fidelity.io.models import list_models, load_model
-from napari_fidelity.operators.resample import Downsample, resize
+from napari_fidelity.methods import FineTune
+from napari_fidelity.operators import Downsample, GaussianNoise, Identity, resize
 from napari_fidelity.training import validation_images
 
-IDS = {"edsr-s-x4": 4, "edsr-s-x2": 2}
+IDS = {"edsr-s-x4": 4, "edsr-s-x2": 2, "edsr-s-x1": 1}
 
 
 def test_they_are_there() -> None:
@@ -39,6 +41,19 @@ def test_better_than_bicubic_on_what_training_never_saw(name: str, gain: float) 
     with torch.no_grad():
         network = load_model(name)(y)
     assert psnr(network, x) > psnr(resize(y, x.shape[2:]), x) + gain
+
+
+@pytest.mark.parametrize("level", [5, 15])
+def test_the_denoiser_is_not_taught_the_noise(level: int) -> None:
+    x = torch.from_numpy(validation_images()[0])[None, :, 100:196, 60:156]
+    sigma = level / 255
+    y = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    network, operator = load_model("edsr-s-x1"), Identity()
+    with torch.no_grad():
+        alone = psnr(network(y), x)
+    assert alone > psnr(y, x) + 4
+    tuned = drain(FineTune().steps(y, operator, network, noise=GaussianNoise(sigma=sigma)))
+    assert psnr(tuned.image, x) > alone
 
 
 def psnr(output: torch.Tensor, target: torch.Tensor) -> float:

@@ -100,7 +100,7 @@ class Run:
         if stop is None and self.copy is None and options.average:
             self.stop = self.stop | Discrepancy()  # nothing else keeps the steps from fitting the noise
         self.stride = self._stride(first) if options.adaptive else 1.0
-        if self.last is not None and not self._suits_features(first):
+        if self.last is not None and (self._nothing_to_solve or not self._suits_features(first)):
             self.last = None
 
     # -- preparation ------------------------------------------------------------------------------------------
@@ -111,6 +111,14 @@ class Run:
         check_finite_output(start.image)
         check_fit(self.operator, start.image, self.y)
         return start
+
+    @property
+    def _nothing_to_solve(self) -> bool:
+        """Whether the network explains the measurement to within its noise and there is no other example.
+
+        A denoiser's features hold the noise too, and the closed form would find it there.
+        """
+        return self.copy is None and math.isinf(self.damping)
 
     @torch.no_grad()
     def _suits_features(self, first: torch.Tensor) -> bool:
