@@ -18,6 +18,7 @@ from qtpy.QtCore import QObject, QThreadPool, QTimer, Signal
 from napari_fidelity.widgets._activity import Activity
 from napari_fidelity.widgets._news import News, Outcome, Progress
 from napari_fidelity.widgets._pump import Pump
+from napari_fidelity.widgets._triton import keep_triton_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -85,6 +86,7 @@ class Job(QObject):
         from napari.qt.threading import create_worker
 
         self._started = True
+        keep_triton_out()
         _running[id(self)] = self
         if self._shown_in_activity:
             self._activity = Activity(self.name, self.stop)
