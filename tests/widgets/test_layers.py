@@ -333,3 +333,19 @@ def test_results_own_their_array() -> None:
     result = add_result(viewer, source, fresh, name="result")
     assert np.shares_memory(result.data, fresh.data)  # a result is large; the layer takes it over
     result.data[0, 0] = 5  # and can be written to, slice by slice
+
+
+def test_colour_results_have_colour_thumbnails() -> None:
+    values = np.full((80, 70, 3), (200, 100, 0), np.uint8)
+    layer = ImageLayer(values, rgb=True)
+    source = Source.of(layer)
+    viewer = ViewerModel()
+    image = drain(source.read()).replace(data=values.astype(np.float32))
+    result = add_result(viewer, source, image, name="result")
+    seen = []
+    shown = result.events.thumbnail.connect
+    shown(lambda event: seen.append(result.thumbnail[16, 16, :3].tolist()), position="last")
+    assert result.thumbnail[16, 16, :3].tolist() == [200, 100, 0]
+    result.data = image.data / 2
+    result.refresh()
+    assert seen[-1] == [100, 50, 0]

@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_fidelity.core.errors import ImageError
-from napari_fidelity.widgets._layers import Cut, plane, resample_onto, slice_index, world_units
+from napari_fidelity.widgets._layers import Cut, plane, resample_onto, show_slice, slice_index, world_units
 
 STACK = np.arange(2 * 3 * 4 * 6 * 8, dtype=np.uint16).reshape(2, 3, 4, 6, 8)
 
@@ -22,16 +22,16 @@ def world_of(layer: Any, data: Any) -> Any:
     return 3 * places[..., -2] - 2 * places[..., -1] + 1
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        {},
-        {"scale": (2, 3, 1, 0.5, 0.2), "translate": (1, -5, 0, 2, 3)},
-        {"scale": (2, 300, 1, 0.5, 0.2), "units": ("s", "nm", "pixel", "um", "um")},
-        {"rotate": np.eye(5)[[1, 0, 2, 3, 4]], "scale": (2, 3, 1, 1, 1)},
-    ],
-    ids=["plain", "scaled", "units", "turned"],
-)
+STACKS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "scaled": {"scale": (2, 3, 1, 0.5, 0.2), "translate": (1, -5, 0, 2, 3)},
+    "units": {"scale": (2, 300, 1, 0.5, 0.2), "units": ("s", "nm", "pixel", "um", "um")},
+    "turned": {"rotate": np.eye(5)[[1, 0, 2, 3, 4]], "scale": (2, 3, 1, 1, 1)},
+    "sheared": {"shear": np.eye(5) + np.diag((0.4, 0, 0.2, 0), 1), "translate": (0, 2, 0, 0, 0)},
+}
+
+
+@pytest.mark.parametrize("how", STACKS.values(), ids=STACKS)
 def test_planes_are_those_napari_shows(how: dict[str, Any]) -> None:
     viewer = ViewerModel()
     layer = viewer.add_image(STACK, **how)
@@ -43,6 +43,19 @@ def test_planes_are_those_napari_shows(how: dict[str, Any]) -> None:
         found = plane(layer, viewer.dims.point, "TZCYX", world_units(viewer))
         np.testing.assert_array_equal(found.data, layer._data_view)
         np.testing.assert_array_equal(found.data, STACK[tuple(found.position[axis] for axis in "TZC")])
+
+
+@pytest.mark.parametrize("how", STACKS.values(), ids=STACKS)
+def test_the_sliders_can_be_moved_to_a_slice(how: dict[str, Any]) -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_image(STACK, **how)
+    viewer.add_image(np.zeros((6, 8)), units=("nm", "nm") if "units" in how else None)
+    viewer.add_image(np.zeros((2, 2, 3, 4, 6, 8)), opacity=0.5)
+    show_slice(viewer, layer, "TZCYX", {"T": 1, "C": 2})
+    show_slice(viewer, layer, "TZCYX", {"Z": 2})
+    position = slice_index(layer, viewer.dims.point, "TZCYX", units=world_units(viewer))
+    assert position == {"T": 1, "Z": 2, "C": 2}
+    np.testing.assert_array_equal(layer._data_view, STACK[1, 2, 2])
 
 
 def test_the_axes_that_are_asked_for() -> None:

@@ -83,8 +83,7 @@ def test_whole_chunks_are_read_once(chunks: Any, index: dict[str, int], pieces: 
         source = Source.of(layer_over(data), index=index)
         if isinstance(data, Lazy):
             data.read.clear()
-        reading = source.read()
-        assert len([news for news in reading]) == pieces
+        assert len(list(source.read())) == pieces
         image = drain(source.read())
         where = tuple(slice(index[a], index[a] + 1) if a in index else slice(None) for a in "TZYX")
         np.testing.assert_array_equal(image.data, VALUES[where])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import FidelityError, ImageError
@@ -22,14 +24,18 @@ if TYPE_CHECKING:
 
 _ROLES = {"T": "time", "Z": "depth", "C": "channel"}
 _ONE = {"T": "time point", "Z": "slice", "C": "channel"}
-_HEADS = ("Axis", "Meaning", "Restore")
 _ROLE_HELP = (
-    "What this dimension of the data is. Time points and depths are restored one by one; channels of one image "
+    "What this dimension of the data is. Time points and slices are restored one by one; the channels of an image "
     "are restored together if the network knows that many."
 )
 _EXTENT_HELP = (
     "All: restore every {one}. Current: only the {one} where the slider below the image stands when you press Run."
 )
+_HEADS = {
+    "Axis": "The dimensions of the data beside rows and columns, first to last",
+    "Meaning": "What each dimension is: time, depth or channel",
+    "Restore": "All of it, or only where the slider below the image stands",
+}
 
 
 class Choice(NamedTuple):
@@ -49,7 +55,7 @@ class AxesTable(QWidget):
         self._layer: Any = _nothing
         self._choices: weakref.WeakKeyDictionary[Layer, Choice] = weakref.WeakKeyDictionary()
         self._axes = ""
-        self._rows: list[_Row] = []
+        self._rows: list[_Row] = []  # those in use
         self._problem: FidelityError | None = None
         self._summary = _words()
         self._memory = _words()
@@ -59,8 +65,14 @@ class AxesTable(QWidget):
         self._grid.setVerticalSpacing(2)
         self._heads = [QLabel(text) for text in _HEADS]
         for i, head in enumerate(self._heads):
+            head.setToolTip(_HEADS[head.text()])
             self._grid.addWidget(head, 0, i)
             self._grid.setColumnStretch(i, int(i > 0))
+        # All there can ever be are made now: later ones would come last when tabbing through the dock.
+        self._all_rows = [_Row(self._grid, number) for number, _ in enumerate(_ROLES, 1)]
+        for row in self._all_rows:
+            row.role.currentIndexChanged.connect(partial(self._role_chosen, row))
+            row.extent.currentIndexChanged.connect(self._chosen)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(3)
@@ -73,11 +85,14 @@ class AxesTable(QWidget):
     def set_layer(self, layer: Layer | None) -> None:
         """Show the axes of a layer; what was chosen for it before is shown again."""
         before = self._layer()
-        if before is not None and before is not layer:
-            before.events.data.disconnect(self._reshaped)
+        if layer is before and layer is not None and self._fits(layer):
+            return
+        if layer is not before:
+            for event in _events(before):
+                event.disconnect(self._layer_changed)
+            for event in _events(layer):
+                event.connect(self._layer_changed)
         self._layer = _nothing if layer is None else weakref.ref(layer)
-        if layer is not None and before is not layer:
-            layer.events.data.connect(self._reshaped)
         self._fill(layer)
         self.changed.emit()
 
@@ -90,7 +105,7 @@ class AxesTable(QWidget):
             If there is no layer, or its dimensions cannot be used.
         """
         if self._problem is not None:
-            raise self._problem
+            raise copy(self._problem)  # an error that was raised holds on to what raised it
         return self._axes
 
     def index(self, viewer: ViewerModel) -> dict[str, int]:
@@ -109,9 +124,12 @@ class AxesTable(QWidget):
         return slice_index(layer, viewer.dims.point, axes, along, world_units(viewer)) if along else {}
 
     def set_axes(self, axes: str, index: Mapping[str, int]) -> None:
-        """Show the choice of an earlier run: its axes, and only the current position of those in ``index``."""
+        """Show the choice of an earlier run: its axes, and only the current position along those in ``index``.
+
+        Axes that do not fit the layer are ignored.
+        """
         layer = self._layer()
-        if layer is None or sorted(axes) != sorted(self._axes):
+        if layer is None or not self._usable(axes):
             return
         current = frozenset(i for i, axis in enumerate(axes) if axis in index)
         self._choices[layer] = Choice(axes, current)
@@ -123,15 +141,20 @@ class AxesTable(QWidget):
         self._memory.setText(text)
         self._memory.setVisible(bool(text))
 
-    def _reshaped(self) -> None:
-        # The layer may outlive the dock.
+    def _usable(self, axes: str) -> bool:
+        alike = len(axes) == len(self._axes) == len(set(axes)) and ("S" in axes) == ("S" in self._axes)
+        return alike and {"Y", "X"} <= set(axes) <= set("TZCYXS")
+
+    def _fits(self, layer: Layer) -> bool:
+        """Whether the rows still are those of the layer's data."""
+        shape = full_data(layer).shape
+        return len(shape) == len(self._axes) and all(shape[row.dimension] == row.length for row in self._rows)
+
+    def _layer_changed(self, event: Any) -> None:
         layer = self._layer()
-        if layer is None or not isalive(self):
+        if layer is None or not isalive(self):  # the layer may outlive the dock
             return
-        shape = tuple(full_data(layer).shape)
-        if [shape[row.dimension] for row in self._rows] != [row.length for row in self._rows] or len(shape) != len(
-            self._axes
-        ):
+        if event.type == "axis_labels" or not self._fits(layer):
             self._choices.pop(layer, None)
             self._fill(layer)
             self.changed.emit()
@@ -139,39 +162,33 @@ class AxesTable(QWidget):
             self._summary.setText(_summary(layer, self._axes))
 
     def _fill(self, layer: Layer | None) -> None:
-        for row in self._rows:
-            row.remove(self._grid)
         self._rows, self._axes, self._problem = [], "", None
-        self._show_heads()
         if layer is None:
             self._problem = ImageError("There is no layer", do="Open an image, or choose a layer")
             self._summary.setText("No layer is chosen.")
-            return
-        try:
-            choice = self._choices.get(layer) or _default(layer)
-        except FidelityError as error:
-            self._problem = error
-            self._summary.setText(str(error))
-            return
+        else:
+            try:
+                self._show(layer, self._choices.get(layer) or _default(layer))
+            except FidelityError as error:
+                self._problem = copy(error)
+                self._summary.setText(str(error))
+        for head in self._heads:
+            head.setVisible(bool(self._rows))
+        for row in self._all_rows:
+            row.set_visible(row in self._rows)
+
+    def _show(self, layer: Layer, choice: Choice) -> None:
         self._axes = choice.axes
         self._summary.setText(_summary(layer, self._axes))
         labels, shape = getattr(layer, "axis_labels", ()), full_data(layer).shape
         for dimension, axis in enumerate(self._axes):
-            if axis in "YXS":
-                continue
-            label = _label(labels, dimension, layer.ndim)
-            row = _Row(dimension, label, int(shape[dimension]), axis, dimension in choice.current)
-            row.add(self._grid, len(self._rows) + 1)
-            row.role.currentIndexChanged.connect(lambda _, row=row: self._role_chosen(row))
-            row.extent.currentIndexChanged.connect(self._chosen)
-            self._rows.append(row)
-        self._show_heads()
+            if axis not in "YXS":
+                row = self._all_rows[len(self._rows)]
+                label = _label(labels, dimension, layer.ndim)
+                row.show(dimension, label, int(shape[dimension]), axis, dimension in choice.current)
+                self._rows.append(row)
 
-    def _show_heads(self) -> None:
-        for head in self._heads:
-            head.setVisible(bool(self._rows))
-
-    def _role_chosen(self, row: _Row) -> None:
+    def _role_chosen(self, row: _Row, _: int) -> None:
         """Take over a role; the axis that had it before takes the one that is free now."""
         chosen, before = str(row.role.currentData()), self._axes[row.dimension]
         for other in self._rows:
@@ -195,43 +212,51 @@ class AxesTable(QWidget):
 class _Row:
     """The widgets of one dimension."""
 
-    def __init__(self, dimension: int, label: str, length: int, axis: str, current: bool) -> None:
-        self.dimension, self.length = dimension, length
-        self.label = QLabel(label if len(label) <= 7 else f"{label[:6]}…")
-        self.label.setToolTip(f"Dimension {dimension + 1} of the data: '{label}', length {length}")
-        self.role = _combo(_ROLE_HELP, f"What {label}, of length {length}, is")
+    def __init__(self, grid: QGridLayout, number: int) -> None:
+        self.dimension, self.length = 0, 0
+        self.label, self.role, self.extent = QLabel(), _combo(_ROLE_HELP), _combo("")
+        self.label.setBuddy(self.role)
         self.role.setMinimumContentsLength(4)  # its longest word is the longest of the table
         for letter, words in _ROLES.items():
             self.role.addItem(words, letter)
-        self.extent = _combo("", f"How much of {label}, of length {length}, to restore")
-        self.extent.addItem(f"all {length}", False)
+        self.extent.addItem("all", False)
         self.extent.addItem("current", True)
-        self.extent.setCurrentIndex(int(current))
-        self.extent.setEnabled(length > 1)
-        self.label.setBuddy(self.role)
-        self.set_role(axis)
+        for column, widget in enumerate((self.label, self.role, self.extent)):
+            grid.addWidget(widget, number, column)
 
     @property
     def only_current(self) -> bool:
         return bool(self.extent.currentData())
 
+    def show(self, dimension: int, label: str, length: int, axis: str, current: bool) -> None:
+        """Show a dimension without telling anyone."""
+        self.dimension, self.length = dimension, length
+        what = f"'{label}', of length {length}"
+        self.label.setText(label if len(label) <= 7 else f"{label[:6]}…")
+        self.label.setToolTip(f"Dimension {dimension + 1} of the data: {what}")
+        self.role.setAccessibleName(f"Meaning of {what}")
+        self.extent.setAccessibleName(f"How much of {what} to restore")
+        with QSignalBlocker(self.extent):
+            self.extent.setItemText(0, f"all {length}")
+            self.extent.setCurrentIndex(int(current))
+        self.extent.setEnabled(length > 1)
+        self.set_role(axis)
+
     def set_role(self, axis: str) -> None:
         """Show a role without telling anyone."""
-        before = self.role.blockSignals(True)
-        self.role.setCurrentIndex(list(_ROLES).index(axis))
+        with QSignalBlocker(self.role):
+            self.role.setCurrentIndex(list(_ROLES).index(axis))
         self.extent.setToolTip(_EXTENT_HELP.format(one=_ONE[axis]))
-        self.role.blockSignals(before)
 
-    def add(self, grid: QGridLayout, row: int) -> None:
-        grid.addWidget(self.label, row, 0)
-        grid.addWidget(self.role, row, 1)
-        grid.addWidget(self.extent, row, 2)
-
-    def remove(self, grid: QGridLayout) -> None:
+    def set_visible(self, visible: bool) -> None:
         for widget in (self.label, self.role, self.extent):
-            grid.removeWidget(widget)
-            widget.setParent(None)
-            widget.deleteLater()
+            widget.setVisible(visible)
+
+
+def _events(layer: Layer | None) -> list[Any]:
+    if layer is None:
+        return []
+    return [getattr(layer.events, name) for name in ("data", "axis_labels") if hasattr(layer.events, name)]
 
 
 def _default(layer: Layer) -> Choice:
@@ -258,10 +283,9 @@ def _label(labels: tuple[str, ...], dimension: int, ndim: int) -> str:
     return label
 
 
-def _combo(tooltip: str, name: str) -> QComboBox:
+def _combo(tooltip: str) -> QComboBox:
     combo = QComboBox()
     combo.setToolTip(tooltip)
-    combo.setAccessibleName(name)
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(2)
     combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

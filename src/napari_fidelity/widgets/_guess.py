@@ -56,16 +56,16 @@ def guess_axes(layer: Layer) -> str:
             found=f"{ndim} dimensions",
             do="Take a part of it as a layer of its own",
         )
-    known = _noted(layer, samples) or _labelled(layer) or [None] * ndim
+    own = layer.metadata.get(KEY)
+    source = own.get("source") if isinstance(own, dict) else None
+    result = [source.get("axes")] if isinstance(source, dict) else []
+    noted = [layer.metadata.get(name) for name in _NOTED]
+    known = _noted(layer, result, samples) or _labelled(layer) or _noted(layer, noted, samples) or [None] * ndim
     return _filled(known, layer_units(layer)) + samples
 
 
-def _noted(layer: Layer, samples: str) -> list[str | None] | None:
+def _noted(layer: Layer, notes: list[Any], samples: str) -> list[str | None] | None:
     """Return the axes that a result or a reader noted, if they fit."""
-    own = layer.metadata.get(KEY)
-    source = own.get("source") if isinstance(own, dict) else None
-    notes = [source.get("axes")] if isinstance(source, dict) else []
-    notes += [layer.metadata.get(name) for name in _NOTED]
     for note in notes:
         words = list(note) if isinstance(note, str | list | tuple) else []
         rgb = samples and len(words) == layer.ndim + 1 and str(words[-1]).upper() == samples

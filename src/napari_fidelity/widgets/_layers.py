@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fidelity.widgets._guess import KEY, guess_axes
-from napari_fidelity.widgets._planes import Cut, Plane, plane, resample_onto, slice_index
+from napari_fidelity.widgets._planes import Cut, Plane, plane, resample_onto, show_slice, slice_index
 from napari_fidelity.widgets._source import Source
 from napari_fidelity.widgets._units import Sampling, world_units
 
@@ -32,8 +32,10 @@ __all__ = [
     "add_result",
     "find_formation",
     "guess_axes",
+    "handed_over",
     "plane",
     "resample_onto",
+    "show_slice",
     "slice_index",
     "world_units",
 ]
@@ -57,11 +59,25 @@ def add_result(viewer: ViewerModel, source: Source, image: Image, *, name: str) 
         Of the new layer.
     """
     image = source.whole(image)
-    layer = viewer.add_image(_handed_over(image.data, source.data), name=name, **source.on_grid(image))
+    layer = viewer.add_image(handed_over(image.data, source.data), name=name, **source.on_grid(image))
     low, high = layer.contrast_limits
     # Without this the slider would end at the limits themselves.
     layer.contrast_limits_range = (min(low, source.limits_range[0]), max(high, source.limits_range[1]))
+    if layer.rgb and layer.ndim == 2 and layer.data.dtype.kind == "f":
+        layer.events.thumbnail.connect(_colour_thumbnail)
+        layer.events.thumbnail()
     return layer
+
+
+def _colour_thumbnail(event: Any) -> None:
+    """Draw an RGB thumbnail within the contrast limits, as the canvas does; napari itself takes 1 for white."""
+    layer = event.source
+    low, high = layer.contrast_limits
+    step = max(-(-n // 32) for n in layer.data.shape[:2])
+    small = np.clip(np.nan_to_num((layer.data[::step, ::step] - low) / (high - low)), 0, 1)
+    opaque = np.full((*small.shape[:2], 1), layer.opacity)
+    with layer.events.thumbnail.blocker():  # those who show it hear of this event after us
+        layer.thumbnail = np.uint8(255 * np.concatenate([small, opaque], axis=2))
 
 
 def find_formation(layer: Layer) -> Mapping[str, Any] | None:
@@ -76,7 +92,7 @@ def find_formation(layer: Layer) -> Mapping[str, Any] | None:
     return None
 
 
-def _handed_over(data: NDArray[Any], measured: Any) -> NDArray[Any]:
+def handed_over(data: NDArray[Any], measured: Any) -> NDArray[Any]:
     """Return an array for a layer of its own.
 
     Images are read-only views; a layer can be written to, so it gets the array itself, unless that is the

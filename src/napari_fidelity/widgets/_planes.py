@@ -9,11 +9,12 @@ import numpy as np
 
 from napari_fidelity.core.errors import ImageError
 from napari_fidelity.widgets._guess import full_data, guess_axes
-from napari_fidelity.widgets._units import factors, layer_units
+from napari_fidelity.widgets._units import factors, layer_units, world_units
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from napari.components import ViewerModel
     from napari.layers import Layer
     from numpy.typing import NDArray
 
@@ -181,6 +182,30 @@ def slice_index(
     return _index(layer, axes, here, "".join(axis for axis in axes if axis in along and axis in "TZC"))
 
 
+def show_slice(viewer: ViewerModel, layer: Layer, axes: str, index: Mapping[str, int]) -> None:
+    """Move the sliders to where napari shows these slices of a layer.
+
+    Parameters
+    ----------
+    viewer
+        Whose sliders are moved.
+    layer, axes
+        The layer and one letter for each dimension of its data.
+    index
+        The wanted position along some axes; along the others the viewer stays where it is.
+    """
+    units = world_units(viewer)
+    letters = axes.replace("S", "")
+    sliced = [i for i, axis in enumerate(letters) if axis not in "YX"]
+    now = _positions(layer, axes, _in_units_of(layer, viewer.dims.point, units))
+    wanted = np.array([index.get(letters[i], now[i]) for i in sliced])
+    inverse = np.linalg.inv(_matrix(layer))
+    point = np.linalg.solve(inverse[np.ix_(sliced, sliced)], wanted - inverse[sliced, -1])
+    ratio = factors(layer_units(layer), units, layer.ndim)
+    for i, value in zip(sliced, point, strict=True):
+        viewer.dims.set_point(viewer.dims.ndim - layer.ndim + i, value * ratio[i])
+
+
 def _in_units_of(layer: Layer, point: Sequence[float], units: Sequence[Any] | None) -> NDArray[np.float64]:
     """Return a world position in the units of a layer, whose dimensions are the last of the world's."""
     here = np.array(point, np.float64)
@@ -190,15 +215,9 @@ def _in_units_of(layer: Layer, point: Sequence[float], units: Sequence[Any] | No
 
 
 def _index(layer: Layer, axes: str, point: NDArray[np.float64], along: str = "TZC") -> dict[str, int]:
-    """Return the slice napari shows: rows and columns have no say in it, even if the layer is tilted."""
-    letters = axes.replace("S", "")
-    asked = np.zeros(layer.ndim)
-    known = min(layer.ndim, len(point))
-    asked[layer.ndim - known :] = point[len(point) - known :]
-    asked[[letters.index("Y"), letters.index("X")]] = 0.0
-    found = np.round(np.asarray(layer.world_to_data(asked)))
     index = {}
-    for axis, position, length in zip(letters, found, full_data(layer).shape, strict=False):
+    found = np.round(_positions(layer, axes, point))
+    for axis, position, length in zip(axes.replace("S", ""), found, full_data(layer).shape, strict=False):
         if axis not in along:
             continue
         if not 0 <= position < length:
@@ -209,6 +228,15 @@ def _index(layer: Layer, axes: str, point: NDArray[np.float64], along: str = "TZ
             )
         index[axis] = int(position)
     return index
+
+
+def _positions(layer: Layer, axes: str, point: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where napari slices a layer: rows and columns have no say in it, even if the layer is tilted."""
+    asked = np.zeros(layer.ndim)
+    known = min(layer.ndim, len(point))
+    asked[layer.ndim - known :] = point[len(point) - known :]
+    asked[[axes.index("Y"), axes.index("X")]] = 0.0
+    return np.asarray(layer.world_to_data(asked), np.float64)
 
 
 def _matrix(layer: Layer) -> NDArray[np.float64]:
