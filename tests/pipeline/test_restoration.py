@@ -22,7 +22,7 @@ from napari_fidelity.core.errors import (
 from napari_fidelity.core.step import drain
 from napari_fidelity.io import load_model
 from napari_fidelity.methods import Apply, FineTune, Project
-from napari_fidelity.operators import Blur, Downsample, GaussianBlur, GaussianNoise, Operator, UniformBlur
+from napari_fidelity.operators import Blur, Downsample, GaussianBlur, GaussianNoise, Mask, Operator, UniformBlur
 from napari_fidelity.pipeline import Recipe
 
 if TYPE_CHECKING:
@@ -180,8 +180,22 @@ def test_nan_refused_or_unobserved(trained: int, network: MakeNetwork, scene: Sc
         seen = np.isfinite(data)
         assert np.abs(found - clean)[seen].max() < 0.03
     everywhere = np.full((8, 8), np.nan, np.float32)
-    with pytest.raises(NonFiniteError, match="No pixel is a finite number"):
+    with pytest.raises(NonFiniteError, match="No pixel was observed"):
         quick(everywhere, network(), nonfinite="mask")
+
+
+def test_what_a_mask_hides_never_reaches_the_network(network: MakeNetwork, scene: Scene) -> None:
+    y = 100 + 50 * scene(16, 12)
+    seen = np.ones((16, 12), np.float32)
+    seen[4:7, 5:8] = 0
+    hidden = [np.where(seen == 0, value, y) for value in (0.0, 1e4)]
+    for method in (Project(), FineTune(iterations=1)):
+        results = [
+            restore(image, operator=Mask(mask=seen), method=method, model=network(scale=1), scaling="minmax")
+            for image in hidden
+        ]
+        np.testing.assert_array_equal(results[0].image.data, results[1].image.data)
+        assert 90 < results[0].image.data.min() <= results[0].image.data.max() < 160
 
 
 # -- provenance --------------------------------------------------------------------------------------------------

@@ -203,21 +203,20 @@ def check_finite(image: Image) -> None:
     )
 
 
-def mask_nonfinite(image: Image) -> tuple[Image, NDArray[np.bool_]]:
-    """Take NaN and infinity as unobserved pixels.
+def fill_unobserved(image: Image, observed: NDArray[np.bool_]) -> Image:
+    """Give every unobserved pixel the value of the nearest observed one of its time point and channel.
 
     Parameters
     ----------
     image
         Any image.
+    observed
+        Shape of the data, true where a pixel was observed. Distances are taken in the image's unit.
 
     Returns
     -------
-    filled
-        The image with every unobserved pixel set to the nearest observed one (of the same time point and
-        channel; distances in ``unit``), so that a network sees something sane.
-    observed
-        Shape of the data, true where the pixel was observed: the data term must use these only.
+    Image
+        One that a network can look at; the data term must use the observed pixels only.
 
     Raises
     ------
@@ -226,9 +225,8 @@ def mask_nonfinite(image: Image) -> tuple[Image, NDArray[np.bool_]]:
     """
     from scipy.ndimage import distance_transform_edt
 
-    observed = np.isfinite(image.data)
     if observed.all():
-        return image, observed
+        return image
     spatial = [i for i, axis in enumerate(image.axes) if axis in "ZYX"]
     spacing = [image.pixel_size[image.axes[i]] for i in spatial]
     filled = np.array(image.data)
@@ -238,11 +236,11 @@ def mask_nonfinite(image: Image) -> tuple[Image, NDArray[np.bool_]]:
         seen = observed[where]
         if not seen.any():
             place = ", ".join(f"{image.axes[i]}={k}" for i, k in enumerate(index) if i not in spatial)
-            raise NonFiniteError(f"No pixel is a finite number{' at ' + place if place else ''}")
+            raise NonFiniteError(f"No pixel was observed{' at ' + place if place else ''}")
         if not seen.all():
             nearest = distance_transform_edt(~seen, sampling=spacing, return_distances=False, return_indices=True)
             filled[where] = filled[where][tuple(nearest)]
-    return image.replace(data=filled), observed
+    return image.replace(data=filled)
 
 
 def _usable(array: ArrayLike) -> NDArray[Any]:

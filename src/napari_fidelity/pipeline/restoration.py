@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.arrays import Image, check_finite, mask_nonfinite
+from napari_fidelity.core.arrays import Image, check_finite, fill_unobserved
 from napari_fidelity.core.device import choose_device
 from napari_fidelity.core.errors import ImageError, ModelFileError, OptionError
 from napari_fidelity.core.step import Result, Step, drain
 from napari_fidelity.io.models import load_model
+from napari_fidelity.operators.compose import Compose
+from napari_fidelity.operators.mask import Mask
 from napari_fidelity.pipeline._blocks import BlockRun
 from napari_fidelity.pipeline.recipe import ModelReference, Recipe
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     import torch
-    from numpy.typing import ArrayLike, DTypeLike
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.networks import RestorationNetwork
@@ -158,14 +160,34 @@ def run_recipe(
     check_dtype(dtype)
     where = choose_device(device)
     image = image if isinstance(image, Image) else Image.from_array(image)
-    image, observed = mask_nonfinite(image) if recipe.nonfinite == "mask" else (image, None)
-    check_finite(image)
+    image, observed = _observed(image, operator, recipe.nonfinite == "mask")
     if network is None and recipe.model is not None:
         loaded = load_reference(recipe.model, where)
         recipe = recipe.replace(model=recipe.model.replace(sha256=loaded.info.sha256 or None))
         network = loaded
     run = BlockRun(recipe, image, observed, network, operator, where)
     return (yield from run.steps(dtype, started))
+
+
+def _observed(
+    image: Image, operator: LinearOperator, mask_nonfinite: bool
+) -> tuple[Image, NDArray[np.bool_] | None]:
+    """Return the image with unobserved pixels filled in, and which ones were observed; ``None`` for all.
+
+    Where the image formation model ends in a mask, nothing is known of the pixels that it hides: whatever is
+    recorded there must not reach the network as if it had been seen.
+    """
+    if not mask_nonfinite:
+        check_finite(image)
+    observed = np.isfinite(image.data)
+    last = operator.operators[-1] if isinstance(operator, Compose) else operator
+    if isinstance(last, Mask) and last.mask.shape == (image.sizes["Y"], image.sizes["X"]):
+        plane = last.mask if image.axes.index("Y") < image.axes.index("X") else last.mask.T
+        hidden = np.expand_dims(plane == 0, [i for i, axis in enumerate(image.axes) if axis not in "YX"])
+        observed = observed & ~hidden
+    if observed.all():
+        return image, None
+    return fill_unobserved(image, observed), observed
 
 
 def load_reference(reference: ModelReference, device: torch.device | str = "cpu") -> RestorationNetwork:
