@@ -56,7 +56,7 @@ def begin(bar: RunBar, work: Any = counting, rate: float = 20) -> Job:
 
 
 def finish(qtbot: Any, bar: RunBar) -> None:
-    qtbot.waitUntil(lambda: not bar.running, timeout=5000)
+    qtbot.waitUntil(lambda: not bar.running, timeout=10000)
     qtbot.wait(60)
 
 
@@ -72,7 +72,7 @@ def test_a_run_from_button_to_button(qtbot: Any, bar: RunBar) -> None:
     qtbot.mouseClick(bar.run_button, Qt.MouseButton.LeftButton)
     assert bar.running
     assert enabled(bar) == [False, True, True]
-    qtbot.waitUntil(lambda: "left" in bar.progress.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "left" in bar.progress.text(), timeout=10000)
     assert bar.progress.maximum() == 2000
     assert bar.progress.text().startswith(f"{bar.progress.value()} of 2000 · ")
     assert bar.status.text().startswith("Iteration ")
@@ -89,7 +89,7 @@ def test_a_run_from_button_to_button(qtbot: Any, bar: RunBar) -> None:
     assert bar.status.text().startswith("Stopping after this step")
     finish(qtbot, bar)
     assert enabled(bar) == [True, False, False]
-    assert bar.message.text() == "Stopped after 1 s."
+    assert bar.message.text().startswith("Stopped after ")
     assert not bar.progress.isVisible()
     assert not bar.status.isVisible()
 
@@ -104,7 +104,7 @@ def test_what_the_dock_says_at_the_end_stays(qtbot: Any, bar: RunBar) -> None:
     begin(bar, lambda: counting(3))
     assert not bar.message.isVisible()
     finish(qtbot, bar)
-    assert bar.message.text() == "Done in 1 s."
+    assert bar.message.text().startswith("Done in ")
 
 
 def test_an_error_is_said_once_in_the_dock_and_once_by_napari(
@@ -193,7 +193,7 @@ def test_nothing_is_clipped_at_300_pixels(
     viewer.window.add_dock_widget(box)
     box.setFixedWidth(300)
     begin(bar)
-    qtbot.waitUntil(lambda: "left" in bar.progress.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "left" in bar.progress.text(), timeout=10000)
     check_fits(bar)
     bar.pause_button.click()
     qtbot.wait(100)
@@ -225,14 +225,14 @@ def test_every_control_has_a_tooltip(bar: RunBar) -> None:
     assert all(part.toolTip() for part in bar.findChildren(QWidget) if part.parent() is bar)
 
 
-def test_a_bar_that_goes_takes_its_run_along(qtbot: Any) -> None:
+def test_a_run_outlives_its_bar(qtbot: Any) -> None:
     bar = RunBar()
-    outcomes: list[str] = []
-    job = begin(bar)
-    job.ended.connect(lambda outcome: outcomes.append(outcome.kind))
+    outcomes: list[Any] = []
+    job = begin(bar, lambda: counting(60))
+    job.ended.connect(lambda outcome: outcomes.append(outcome.value))
     qtbot.wait(60)
     bar.deleteLater()
-    qtbot.waitUntil(lambda: bool(outcomes), timeout=5000)
-    assert outcomes == ["stopped"]
+    qtbot.waitUntil(lambda: bool(outcomes), timeout=10000)
+    assert outcomes == ["done"]
     assert QThreadPool.globalInstance().waitForDone(1000)
     qtbot.wait(60)

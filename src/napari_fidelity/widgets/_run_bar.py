@@ -85,15 +85,11 @@ class RunBar(QWidget):
         self._show_state()
 
     def follow(self, job: Job) -> None:
-        """Show a run from before its start to its end.
-
-        If the bar is deleted meanwhile, its dock is gone and the run is aborted.
-        """
+        """Show a run from before its start to its end; the run outlives the bar."""
         self._job, self._began, self._doing = job, perf_counter(), ""
         job.progressed.connect(self._show_progress)
         job.state_changed.connect(self._show_state)
         job.ended.connect(self._finish)
-        self.destroyed.connect(job.abort)
         self.show_message("")
         self.progress.setRange(0, 0)
         self._show_state()

@@ -40,7 +40,7 @@ class Job(QObject):
     ----------
     work
         Called in the worker; returns a generator that yields :class:`News` often. After :meth:`stop` it is sent
-        the reason at each news and should return what it has; after :meth:`abort` it is closed.
+        the reason at each news and should return what it has; it is closed when the viewer is.
     name
         What the run is, for the activity dock and messages: "Correcting 'cells'".
     rate
@@ -119,12 +119,6 @@ class Job(QObject):
         """
         if self._pump is not None:
             self._pump.stop(reason)
-            self._tell_state()
-
-    def abort(self) -> None:
-        """Close the generator at its next news: nobody needs the result."""
-        if self._pump is not None:
-            self._pump.abort()
             self._tell_state()
 
     def _tell_state(self) -> None:
