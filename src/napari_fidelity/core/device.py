@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from napari_fidelity.core.errors import DeviceError
 from napari_fidelity.core.lazy import torch
@@ -76,6 +77,15 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
+
+
+def spare_a_core() -> None:
+    """Let torch compute on all processor cores but one in this thread, so that a window can be drawn meanwhile.
+
+    Threads that wait for a core which draws slow each other down by far more than the core is worth.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores - 1)))
 
 
 def _has_mps() -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.widgets._live import Frame
-from napari_fidelity.widgets._worker import News
+from napari_fidelity.widgets._news import News
+from napari_fidelity.widgets._slices import Stopped, read
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -81,11 +82,13 @@ def correct(request: Request, history: list[Record]) -> Work:
     Result or None
         ``None`` if a stop was asked for before there was any image.
     """
-    from napari_fidelity.core.device import limit_memory
+    from napari_fidelity.core.device import limit_memory, spare_a_core
 
     limit_memory(request.memory_limit)
-    image = yield from _read(request.source)
-    if image is None:
+    spare_a_core()
+    try:
+        image = yield from read(request.source)
+    except Stopped:
         return None
     yield News("note", text="Loading the network")
     network, recipe = _load(request.recipe, request.device)
@@ -99,22 +102,6 @@ def correct(request: Request, history: list[Record]) -> Work:
         yield News("output", value=output, keep=True)
         del output
     return (yield from _corrected(request, recipe, image, network, history))
-
-
-def _read(source: Source) -> Generator[News, str | None, Image | None]:
-    """Read the layer slice by slice; ``None`` if a stop was asked for meanwhile."""
-    reading = source.read()
-    try:
-        while True:
-            done, total = next(reading)
-            asked = yield News("note", done=done, total=total, text=f"Reading '{source.name}'")
-            if asked:
-                return None
-    except StopIteration as end:
-        image: Image = end.value
-        return image
-    finally:
-        reading.close()
 
 
 def _load(recipe: Recipe, device: str) -> tuple[RestorationNetwork | None, Recipe]:
@@ -142,7 +129,7 @@ def _needs(recipe: Recipe, image: Image, device: str) -> News:
             do="Restore the current slice only, crop the layer, let only the last layer move (parameters: last), "
             "or raise the memory limit in the plugin's settings",
         )
-    return News("needs", value=words, text=f"Needs {words}", keep=True)
+    return News("needs", value=f"Needs {words}", text=f"Needs {words}", keep=True)
 
 
 def _network_output(

@@ -19,7 +19,13 @@ _WIDTH = 300  # the narrowest dock, in pixels
 
 
 class Dock(QWidget):
-    """A column of sections that scrolls when the window is low; usable from 300 px on."""
+    """A column of sections that scrolls when the window is low, over a foot that is always seen.
+
+    Attributes
+    ----------
+    column, foot
+        Layouts of the two.
+    """
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -34,9 +40,14 @@ class Dock(QWidget):
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         area.setWidget(column)
+        self.foot = QVBoxLayout()
+        self.foot.setContentsMargins(6, 2, 6, 4)
+        self.foot.setSpacing(4)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
+        outer.setSpacing(0)
+        outer.addWidget(area, 1)
+        outer.addLayout(self.foot)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def sizeHint(self) -> QSize:
@@ -74,12 +85,19 @@ def fold_away(title: str, *widgets: QWidget, folded: bool = True) -> QCollapsibl
     """Return widgets under a heading that folds them away."""
     fold = QCollapsible(title)
     fold.setDuration(0)  # an animation would redraw the whole column many times
-    fold.content().layout().setContentsMargins(8, 0, 0, 4)
+    _tighten(fold)
     for widget in widgets:
         fold.addWidget(widget)
     if not folded:
         fold.expand(animate=False)
     return fold
+
+
+def _tighten(fold: QCollapsible) -> None:
+    """Let a fold take the room of its heading and its content, and no more."""
+    fold.layout().setContentsMargins(0, 0, 0, 0)
+    fold.layout().setSpacing(2)
+    fold.content().layout().setContentsMargins(8, 0, 0, 4)
 
 
 def rows(**widgets: QWidget) -> QWidget:
@@ -158,7 +176,7 @@ class LazyFold(QCollapsible):
     def __init__(self, title: str, build: Callable[[], QWidget]) -> None:
         super().__init__(title)
         self.setDuration(0)
-        self.content().layout().setContentsMargins(8, 0, 0, 4)
+        _tighten(self)
         self._build = build
         self.widget: QWidget | None = None
         self.toggled.connect(self._opened)

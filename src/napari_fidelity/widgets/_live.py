@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.widgets._layers import add_result
+from napari_fidelity.widgets._layers import add_result, handed_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +91,7 @@ class LiveLayer:
             self.layer = add_result(self.viewer, self.source, image, name=self.name)
             self._begun = True
             return self.layer
-        self.layer.data = image.data
+        self.layer.data = handed_over(image.data, self.source.data)
         self.layer.metadata = self.source.on_grid(image)["metadata"]
         return self.layer
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import ImageError
-from napari_fidelity.widgets._dock import LazyFold, layer_combo, narrow, note_label, rows, set_note
+from napari_fidelity.widgets._dock import LazyFold, fold_away, layer_combo, narrow, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +65,6 @@ class MethodPanel(QWidget):
         for kind, (label, tooltip) in _METHODS.items():
             self.combo.addItem(label, kind)
             self.combo.setItemData(self.combo.count() - 1, tooltip, 3)  # Qt.ItemDataRole.ToolTipRole
-        self.combo.setToolTip("How the network's output is made to agree with the measurement")
-        self.note = note_label()
         self._method: Options | None = None
         self._stop: Options | None = None
         self._fields: dict[str, Any] = {}
@@ -83,10 +81,10 @@ class MethodPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
-        for widget in (
-            self.combo, self.note, self.options, self.stopping, self.masking, self.intensities, self.integers,
-        ):  # fmt: skip
-            column.addWidget(widget)
+        column.addWidget(self.combo)
+        column.addWidget(
+            fold_away("Advanced", self.options, self.stopping, self.masking, self.intensities, self.integers)
+        )
         self.combo.currentIndexChanged.connect(self._method_chosen)
         self._method_chosen()
 
@@ -153,7 +151,7 @@ class MethodPanel(QWidget):
                 self.options.widget.set_value(made)
             else:
                 self.options.rebuild()
-        set_note(self.note, _METHODS[kind][1])
+        self.combo.setToolTip(f"How the network's output is made to agree with the measurement. {_METHODS[kind][1]}")
         for fold in (self.stopping, self.masking):
             fold.setVisible(kind != "project")
         self.changed.emit()

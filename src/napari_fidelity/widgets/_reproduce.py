@@ -10,16 +10,13 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMenu, QPushB
 
 from napari_fidelity.core.errors import FidelityError, RecipeError
 from napari_fidelity.widgets._dock import note_label, set_note
+from napari_fidelity.widgets._layers import KEY
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
     from napari_fidelity.pipeline import Recipe
-
-KEY = "napari-fidelity"
-"""Entry of a layer's metadata that holds everything this plugin knows of it."""
-
 
 def recipe_of(layer: Layer | None) -> Recipe:
     """Return the recipe a result layer was made with.

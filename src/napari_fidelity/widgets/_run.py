@@ -48,6 +48,7 @@ class CorrectionRun(QObject):
         self.output_name = f"{source.name} – {_short(model.name)}" if model else f"{source.name} – network"
         self.live = LiveLayer(viewer, source, f"{source.name} – {_RESULTS[request.recipe.method.kind]}")
         self.output: Layer | None = None
+        self.fit_before: float | None = None
         self.job = Job(partial(correct, request, self.history), name=self.live.name, rate=rate)
         self.job.changed.connect(self._changed)
         self.job.ended.connect(self._ended)
@@ -62,6 +63,7 @@ class CorrectionRun(QObject):
             self.memory_known.emit(news.value)
         elif news.kind == "output":
             result: Result[Image] = news.value
+            self.fit_before = _fit(result)
             self.output = add_result(self.viewer, self.source, result.image, name=self.output_name)
         elif news.kind == "step":
             if isinstance(news.value, Shown):
@@ -86,12 +88,18 @@ def _short(name: str) -> str:
     return name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or name
 
 
+def _fit(result: Any) -> float | None:
+    """Return how well a result explains the measurement, in dB, where that was measured."""
+    return result.history[-1].scores.get("lr_psnr") if result.history else None
+
+
 def summary(run: CorrectionRun, outcome: Outcome) -> str:
     """Say in one or two sentences how a run ended."""
     result: Any = outcome.value
     if result is None:
         return "Stopped before there was an image."
-    scores = result.history[-1].scores if result.history else {}
-    fit = f" LR-PSNR {scores['lr_psnr']:.2f} dB." if "lr_psnr" in scores else ""
+    fit = f" LR-PSNR {_fit(result):.2f} dB" if _fit(result) is not None else ""
+    if fit:
+        fit += f" (the network alone {run.fit_before:.2f} dB)." if run.fit_before is not None else "."
     reason = result.stop_reason[:1].upper() + result.stop_reason[1:]
     return f"{reason.rstrip('.')}. {result.seconds:.1f} s.{fit}"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 
 from napari_fidelity.core.errors import FidelityError, ImageError
 from napari_fidelity.widgets._axes import AxesTable
+from napari_fidelity.widgets._check import Check
 from napari_fidelity.widgets._correction import Request, gigabytes
-from napari_fidelity.widgets._dock import Dock, layer_combo, note_label, set_note
+from napari_fidelity.widgets._dock import Dock, layer_combo
 from napari_fidelity.widgets._formation import FormationPanel
-from napari_fidelity.widgets._layers import Source
+from napari_fidelity.widgets._layers import Source, find_formation, show_slice
 from napari_fidelity.widgets._method_panel import MethodPanel
 from napari_fidelity.widgets._model import ModelPicker
 from napari_fidelity.widgets._plots import CurvePlot
@@ -52,22 +54,23 @@ class CorrectWidget(Dock):
         self.curve = CurvePlot()
         self.result = ResultPanel()
         self.reproduce = ReproduceBar(napari_viewer)
-        self.note = note_label()
+        self.checking = Check(napari_viewer)
         self.section("Measurement", self.layer.native, self.axes)
         self.section("Network", self.model)
         self.section("Image formation", self.formation)
         self.section("Correction", self.method)
-        self.column.addWidget(self.note)
-        self.column.addWidget(self.bar)
-        self.column.addWidget(self.curve)
-        self.column.addWidget(self.result)
         self.section("Do a result again", self.reproduce, folded=True)
         self.column.addStretch(1)
+        for widget in (self.bar, self.curve, self.result):
+            self.foot.addWidget(widget)
         self.curve.setVisible(False)
         self._connect()
         self.reset_choices()
         self._choose_active()
-        QTimer.singleShot(_WARM_UP, self, _warm_up)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(_warm_up)
+        self._later.start(_WARM_UP)
 
     def _connect(self) -> None:
         self.layer.changed.connect(self._layer_chosen)
@@ -75,6 +78,7 @@ class CorrectWidget(Dock):
         self.model.changed.connect(self._model_changed)
         self.formation.changed.connect(self._formation_changed)
         self.formation.check_requested.connect(self.check)
+        self.checking.said.connect(self.bar.show_message)
         self.bar.run_requested.connect(self.start)
         self.result.picked.connect(self.curve.mark)
         self.result.compare_requested.connect(self.compare)
@@ -108,9 +112,9 @@ class CorrectWidget(Dock):
         layer = self.layer.value
         self.axes.set_layer(layer)
         self.formation.set_source(layer)
-        model = record_of(layer).get("formation", {}).get("model")
-        if model:
-            self.model.choose(model)
+        known = find_formation(layer) if layer is not None else None
+        if known and known.get("model"):
+            self.model.choose(known["model"])
         self._formation_changed()
 
     def _model_changed(self) -> None:
@@ -135,7 +139,7 @@ class CorrectWidget(Dock):
         except (FidelityError, ValueError):
             self.axes.set_memory("")
             return
-        result = source.n_values * grid.scale[0] * grid.scale[1] * 4
+        result = prod(source.shape) * prod(grid.scale) * 4  # bytes of float32
         self.axes.set_memory(f"Reads {gigabytes(source.nbytes)}, result {gigabytes(result)}")
 
     # -- running ----------------------------------------------------------------------------------------------
@@ -177,7 +181,6 @@ class CorrectWidget(Dock):
         self.result.clear()
         self.curve.clear()
         self.curve.setVisible(True)
-        set_note(self.note, "")
         self.run = CorrectionRun(self.viewer, request, settings().display_rate)
         self.run.stepped.connect(self._stepped)
         self.run.memory_known.connect(self.axes.set_memory)
@@ -207,13 +210,24 @@ class CorrectWidget(Dock):
     # -- beyond -----------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Show A(x) of the current result beside the measurement, and what is left over."""
-        from napari_fidelity.widgets._check import check_layers
-
+        """Show A(x) of the current result beside the measurement, or go back."""
+        active = self.viewer.layers.selection.active
+        live = self.run.live.layer if self.run is not None and self.run.live.shown else None
+        result = active if "recipe" in record_of(active) else live
+        measured = self._measurement_of(result) or self.layer.value
         try:
-            check_layers(self)
+            job = self.checking.start(result, measured, self.formation.operator())
         except FidelityError as error:
             self.bar.show_message(str(error), error=True)
+            return
+        if job is not None:
+            self.bar.follow(job)
+            job.start()
+
+    def _measurement_of(self, result: Layer | None) -> Layer | None:
+        """Return the layer that a result was made from, if it is in the viewer."""
+        name = record_of(result).get("source", {}).get("layer")
+        return next((layer for layer in self.viewer.layers if layer.name == name), None)
 
     def compare(self) -> None:
         """Open the Compare dock with the layers of the last run."""
@@ -222,7 +236,7 @@ class CorrectWidget(Dock):
         if run is None:
             return
         images = [layer for layer in (run.output, run.live.layer) if layer in self.viewer.layers]
-        measurement = next((layer for layer in self.viewer.layers if layer.name == run.source.name), None)
+        measurement = self._measurement_of(run.live.layer)
         partner = record_of(measurement).get("of") if measurement is not None else None
         reference = next((layer for layer in self.viewer.layers if partner and layer.name == partner), None)
         recipe = run.recipe
@@ -245,11 +259,11 @@ class CorrectWidget(Dock):
             self.bar.show_message(str(error), error=True)
             return
         source = record_of(layer).get("source", {})
-        measured = next((item for item in self.layer.choices if item.name == source.get("layer")), None)
+        measured = self._measurement_of(layer)
         if measured is not None:
             self.layer.value = measured
             self.axes.set_axes(source.get("axes", ""), source.get("index", {}))
-            self._show_slice(measured, source)
+            show_slice(self.viewer, measured, source.get("axes", ""), source.get("index", {}))
         if recipe.model is not None:
             self.model.set_reference(recipe.model)
         if recipe.operator is not None:
@@ -257,18 +271,6 @@ class CorrectWidget(Dock):
         self.method.set_recipe(recipe)
         lost = "" if measured is not None else f" Its measurement '{source.get('layer', '?')}' is not in the viewer."
         self.bar.show_message(f"These are the settings of '{layer.name}'.{lost}")
-
-    def _show_slice(self, layer: Layer, source: dict[str, Any]) -> None:
-        """Move the viewer to the slice that was corrected."""
-        axes, index = source.get("axes", ""), source.get("index") or {}
-        if not index:
-            return
-        at = [index.get(axis, 0) for axis in axes[: layer.ndim]]
-        world = layer.data_to_world(at)
-        first = self.viewer.dims.ndim - layer.ndim
-        for dim, axis in enumerate(axes[: layer.ndim]):
-            if axis in index:
-                self.viewer.dims.set_point(first + dim, float(world[dim]))
 
 
 def _whole_scale(operator: Operator) -> int:

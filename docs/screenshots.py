@@ -1,0 +1,65 @@
+"""Make the screenshots of the README from real runs: ``python docs/screenshots.py [folder]``.
+
+Needs a screen, a virtual one will do: ``LIBGL_ALWAYS_SOFTWARE=1 xvfb-run -a -s "-screen 0 1600x1200x24" python …``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.settings import get_settings
+from qtpy.QtCore import QEventLoop, QTimer
+
+SAMPLE = "portrait"
+SIZE = (1400, 900)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    get_settings().appearance.theme = "dark"
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open_sample("napari-fidelity", SAMPLE)
+    _, correct = viewer.window.add_plugin_dock_widget("napari-fidelity", "Correct")
+    wait(3000)
+    correct.start()
+    until(correct.run.finished)
+    viewer.reset_view()
+    save(viewer, folder / "correct.png")
+    correct.compare()
+    compare = viewer.window.dock_widgets["Compare (napari-fidelity)"]
+    until_compared(compare)
+    save(viewer, folder / "compare.png")
+    viewer.close()
+
+
+def until_compared(compare: Any) -> None:
+    """Compare the layers that are ticked already, draw a profile and put them side by side."""
+    compare.start()
+    wait(4000)
+    compare.add_profile()
+    wait(1500)
+
+
+def save(viewer: napari.Viewer, path: Path) -> None:
+    wait(800)
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def until(signal: Any) -> None:
+    loop = QEventLoop()
+    signal.connect(lambda *_: QTimer.singleShot(600, loop.quit))
+    loop.exec()
+
+
+def wait(milliseconds: int) -> None:
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
+
+
+if __name__ == "__main__":
+    main()
