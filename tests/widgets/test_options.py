@@ -184,7 +184,7 @@ def test_left_out_means_ticked(qtbot: QtBot) -> None:
     box = form.fields["ridge"].widget
     assert box.findChild(QCheckBox).isChecked() and not inner(box).isEnabled()
     box.findChild(QCheckBox).setChecked(False)
-    with pytest.raises(OptionError, match="'ridge' has no value.*auto"):
+    with pytest.raises(OptionError, match=r"'ridge' has no value.*auto"):
         form.value()
     inner(box).setText("0.1")
     assert form.value() == Project(ridge=0.1)
@@ -213,7 +213,7 @@ def test_what_has_no_row_is_kept(qtbot: QtBot) -> None:
 
 
 def test_a_form_refuses_other_options(qtbot: QtBot) -> None:
-    with pytest.raises(OptionError, match="FineTune.*Project"):
+    with pytest.raises(OptionError, match=r"FineTune.*Project"):
         make(FineTune, qtbot).set_value(Project())
 
 

@@ -94,10 +94,12 @@ def fold_away(title: str, *widgets: QWidget, folded: bool = True) -> QCollapsibl
 
 
 def _tighten(fold: QCollapsible) -> None:
-    """Let a fold take the room of its heading and its content, and no more."""
+    """Let a fold take the room of its heading and its content, and the keyboard pass by what is folded away."""
     fold.layout().setContentsMargins(0, 0, 0, 0)
     fold.layout().setSpacing(2)
     fold.content().layout().setContentsMargins(8, 0, 0, 4)
+    fold.content().setVisible(fold.isExpanded())
+    fold.toggled.connect(fold.content().setVisible)
 
 
 def rows(**widgets: QWidget) -> QWidget:

@@ -25,6 +25,7 @@ _NONE_WORD = "auto"
 EMPTY = ""
 """What a field without a value holds."""
 _SEPARATORS = re.compile(r"[\s,;×]+")
+_AMBIGUOUS = re.compile(r"\d,\d")
 _CHOICES = {"none": "none", "norm_bias": "normalisation and biases", "low_rank": "low rank"}
 
 
@@ -91,8 +92,21 @@ def number_text(value: float) -> str:
     return short if float(short) == value else repr(float(value))
 
 
+def parse_number(text: str) -> Any:
+    """Return a number, with a point or a decimal comma; the text itself where it holds anything else."""
+    try:
+        return float(text.strip().replace(",", "."))
+    except ValueError:
+        return text
+
+
 def parse_numbers(text: str) -> Any:
-    """Return one number, or several as a tuple; the text itself where it holds anything else."""
+    """Return one number, or several as a tuple; the text itself where it holds anything else.
+
+    ``1, 2`` and ``1; 2`` are two numbers; ``1,2`` might be one and a fifth and is left as it is.
+    """
+    if _AMBIGUOUS.search(text):
+        return text
     try:
         numbers = tuple(float(part) for part in _SEPARATORS.split(text.strip()))
     except ValueError:
@@ -144,7 +158,7 @@ def _plain_field(members: list[Any], info: FieldInfo) -> Field | None:
         return _whole_number(info)
     if first in (int, float):
         per_axis = len(members) > 1
-        return _text(_numbers_text, parse_numbers if per_axis else _number)
+        return _text(_numbers_text, parse_numbers if per_axis else parse_number)
     if first is str:
         return _text(str, str)
     return _text(_json_text, _from_json)
@@ -244,13 +258,6 @@ def _limits(info: FieldInfo) -> tuple[Any, Any, Any, Any]:
     names = ("ge", "gt", "le", "lt")
     found = {name: getattr(item, name) for item in info.metadata for name in names if hasattr(item, name)}
     return found.get("ge"), found.get("gt"), found.get("le"), found.get("lt")
-
-
-def _number(text: str) -> Any:
-    try:
-        return float(text.strip().replace(",", "."))  # the decimal comma of much of the world
-    except ValueError:
-        return text
 
 
 def _numbers_text(value: Any) -> str:
