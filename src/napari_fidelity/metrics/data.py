@@ -54,7 +54,9 @@ def residual_image(
     with torch.no_grad():
         explained = operator.A(torch.from_numpy(image).to(_dtype(operator))).cpu().double().numpy()
     if explained.shape != data.shape:
-        raise ShapeError("A x̂ and the measurement differ in shape", found=f"{explained.shape} and {data.shape}")
+        raise ShapeError(
+            "A x and the measurement differ in shape", found=f"{explained.shape[2:]} and {data.shape[2:]}"
+        )
     left: NDArray[np.float64] = np.moveaxis((explained - data)[0], 0, -1)
     return left.reshape(np.shape(measurement))
 

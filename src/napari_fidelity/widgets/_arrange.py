@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent
 
 _BLINK = 500  # ms: two layers a second
+_GAP = 4  # px between the boxes of the grid
 _STEPS = 1000  # of the split view's slider
 _SIDE = "Show the ticked layers in a grid, and no others; press again to go back"
 _TURN = "Show the ticked layers in turn, at one place, twice a second: the eye sees what changes"
@@ -28,24 +29,29 @@ _SPLIT = "Show one layer left and another right of a border that you can move"
 
 
 class Before:
-    """Which layers were visible and how the grid was set; keeps no layer alive."""
+    """Which layers and names were visible and how the grid was set; keeps no layer alive."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.visible = weakref.WeakKeyDictionary({layer: layer.visible for layer in viewer.layers})
-        grid = viewer.grid
-        self.grid = {
-            name: getattr(grid, name) for name in ("stride", "shape", "spacing", "enabled") if hasattr(grid, name)
-        }
+        self.named = weakref.WeakKeyDictionary({layer: _name_shown(layer) for layer in viewer.layers})
+        grid = grid_of(viewer)
+        names = ("stride", "shape", "spacing", "enabled")
+        self.grid = {name: getattr(grid, name) for name in names if hasattr(grid, name)}
+        self.zoomed = 1.0  # by how much side by side has changed the zoom
 
     def restore(self, viewer: ViewerModel) -> None:
         """Bring it back, for the layers that are still there; others stay as they are."""
+        grid = grid_of(viewer)
         for name, value in self.grid.items():
-            if getattr(viewer.grid, name) != value:
-                setattr(viewer.grid, name, value)
+            if getattr(grid, name) != value:
+                setattr(grid, name, value)
+        if self.zoomed != 1:
+            camera_of(viewer).zoom /= self.zoomed
         for layer in list(viewer.layers):
             visible = self.visible.get(layer)
             if visible is not None and layer.visible != visible:
                 layer.visible = visible
+            _show_name(layer, self.named.get(layer, False))
 
 
 class ArrangePanel(QWidget):
@@ -131,16 +137,15 @@ class ArrangePanel(QWidget):
 
     def refresh(self, event: object = None) -> None:
         """Take note of layers that came, went, were ticked or unticked."""
+        pair, shown = self.split.pair, self.split.layer
+        needed = [*(pair or ()), *([shown] if shown is not None else [])]
+        if any(layer not in self.viewer.layers for layer in needed):
+            self.stop()  # before another layer takes its place in the boxes below
         self.left.reset_choices()
         self.right.reset_choices()
         if self.side_button.isChecked():
             self._show_only(self._layers())
         if self.blink_button.isChecked() and not self._layers():
-            self.stop()
-        pair = self.split.pair
-        gone = pair is not None and any(layer not in self.viewer.layers for layer in pair)
-        removed = self.split.layer is not None and self.split.layer not in self.viewer.layers
-        if self.split_button.isChecked() and (gone or removed):
             self.stop()
 
     def _begin(self, button: QPushButton, least: int) -> list[Layer]:
@@ -169,6 +174,8 @@ class ArrangePanel(QWidget):
             wanted = layer in layers
             if layer.visible != wanted and (wanted or not images or comparable(layer)):
                 layer.visible = wanted
+            if wanted and layer is not self.split.layer:
+                _show_name(layer, True)
 
     def _side(self, on: bool) -> None:
         if not on:
@@ -177,9 +184,19 @@ class ArrangePanel(QWidget):
         layers = self._begin(self.side_button, 2)
         if layers:
             self._show_only(layers)
-            grid = self.viewer.grid
-            grid.stride, grid.shape = 1, (-1, -1)
-            grid.enabled = True
+            self._tile()
+
+    def _tile(self) -> None:
+        """Turn the grid on, with the field of view there was: its boxes are smaller than the canvas."""
+        grid = grid_of(self.viewer)
+        boxes = max(grid.actual_shape(self.viewer.layers))
+        grid.stride, grid.shape = 1, (-1, -1)
+        if hasattr(grid, "spacing"):
+            grid.spacing = _GAP
+        grid.enabled = True
+        if self._before is not None:
+            self._before.zoomed = boxes / max(grid.actual_shape(self.viewer.layers))
+            camera_of(self.viewer).zoom *= self._before.zoomed
 
     def _blink(self, on: bool) -> None:
         if not on:
@@ -188,7 +205,7 @@ class ArrangePanel(QWidget):
             self._end()
             return
         if self._begin(self.blink_button, 2):
-            self.viewer.grid.enabled = False
+            grid_of(self.viewer).enabled = False
             self._next()
             self.timer.start()
 
@@ -212,7 +229,7 @@ class ArrangePanel(QWidget):
             return
         layers = self._begin(self.split_button, 2)
         if layers:
-            self.viewer.grid.enabled = False
+            grid_of(self.viewer).enabled = False
             self._choose(*layers[-2:])
             self._show_pair()
 
@@ -233,6 +250,29 @@ class ArrangePanel(QWidget):
         if self.split.layer is not None:
             # what sticks out below would pass for a part of it
             self._show_only([self.split.layer], images=True)
+
+
+def grid_of(viewer: ViewerModel) -> Any:
+    """Return the viewer's grid, wherever this napari has it."""
+    canvas = getattr(viewer, "canvas", None)
+    return canvas.grid if hasattr(canvas, "grid") else viewer.grid
+
+
+def camera_of(viewer: ViewerModel) -> Any:
+    """Return the viewer's camera, wherever this napari has it."""
+    scene = getattr(viewer, "scene", None)
+    return scene.camera if hasattr(scene, "camera") else viewer.camera
+
+
+def _name_shown(layer: Layer) -> bool:
+    """Whether napari writes the layer's name into the canvas; napari before 0.9 never does."""
+    overlay = getattr(layer, "name_overlay", None)
+    return overlay is not None and bool(overlay.visible)
+
+
+def _show_name(layer: Layer, shown: bool) -> None:
+    if _name_shown(layer) != shown and hasattr(layer, "name_overlay"):
+        layer.name_overlay.visible = shown
 
 
 def _toggle(text: str, tooltip: str, switched: Callable[[bool], None]) -> QPushButton:

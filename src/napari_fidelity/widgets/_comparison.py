@@ -135,7 +135,7 @@ class Comparison:
                 notes += row.notes
             except FidelityError as error:
                 notes.append(f"PSNR and SSIM: {error}")
-        if self.measurement is not None:
+        if self.measurement is not None and not self.is_measurement(source):
             try:
                 left = self.left_over(source, at(self.measurement, source.index))
                 size = math.sqrt(float(np.nanmean(left**2)))
@@ -144,6 +144,10 @@ class Comparison:
             except FidelityError as error:
                 notes.append(f"residual: {error}")
         return metrics.Row(name, **numbers, notes=tuple(notes))
+
+    def is_measurement(self, source: Source) -> bool:
+        """Whether an image is the measurement itself, which has nothing to explain."""
+        return self.measurement is not None and source.data is self.measurement.data
 
     def left_over(self, image: Source, measurement: Source) -> NDArray[np.float64]:
         """Return ``A x − y``; pixels where the measurement is no number were not observed, and stay so."""

@@ -46,7 +46,8 @@ class LatePlot(QWidget):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._draw)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        # not Fixed: a legend that wraps needs more than the size hint
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
 
     def changeEvent(self, event: QEvent) -> None:
         """Take over the colours of a new theme."""
@@ -145,7 +146,7 @@ class LatePlot(QWidget):
         axes.yaxis.label.set(color=text, fontsize=8)
         # at a fixed place: beside wide tick labels it would run out of the figure
         left = axes.yaxis.get_label_position() == "left"
-        beside = 16 / self._place.width() if left else 1 - 16 / self._place.width()
+        beside = 14 / self._place.width() if left else 1 - 14 / self._place.width()
         across = blended_transform_factory(self._figure.transFigure, axes.transAxes)
         axes.yaxis.set_label_coords(beside, 0.5, transform=across)
         for spine in axes.spines.values():

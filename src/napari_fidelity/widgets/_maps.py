@@ -69,6 +69,8 @@ def residuals(comparison: Comparison) -> Making:
     on = _part(comparison, comparison.measurement)
     slices = positions(on) if comparison.settings.every_slice else [on.index]
     for source in comparison.images:
+        if comparison.is_measurement(source):
+            continue
         data = np.full(on.shape, np.nan, np.float32)
         try:
             for done, index in enumerate(slices):

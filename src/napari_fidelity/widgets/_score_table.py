@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -25,6 +25,8 @@ from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.widgets._dock import note_label, set_note
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
     from napari_fidelity.metrics import Row
     from napari_fidelity.widgets._comparison import Scored, Scores
 
@@ -76,6 +78,8 @@ class ScoreTable(QWidget):
     ----------
     tree
         Two lines for each layer, its name and its numbers; opened, one line for each slice in between.
+    caption
+        What the numbers were taken against, and how.
     notes
         Why numbers are missing.
     """
@@ -83,8 +87,12 @@ class ScoreTable(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._scores: Scores | None = None
+        self._several = False
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._fit)
         self.tree = _tree()
-        self.notes = note_label()
+        self.caption, self.notes = note_label(), note_label()
         self.copy_button = QPushButton("Cop&y")
         self.copy_button.setToolTip("Copy the table, to be pasted into a spreadsheet")
         self.save_button = QPushButton("Sav&e CSV…")
@@ -95,8 +103,8 @@ class ScoreTable(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        column.addWidget(self.tree)
-        column.addWidget(self.notes)
+        for widget in (self.tree, self.caption, self.notes):
+            column.addWidget(widget)
         column.addLayout(buttons)
         self.copy_button.clicked.connect(self.copy)
         self.save_button.clicked.connect(self.save)
@@ -105,7 +113,7 @@ class ScoreTable(QWidget):
         shortcut.activated.connect(self.copy)
         self.show_scores(None)
 
-    def show_scores(self, scores: Scores | None) -> None:
+    def show_scores(self, scores: Scores | None, caption: str = "") -> None:
         """Show scores in place of those before."""
         self._scores = scores
         self.tree.clear()
@@ -116,12 +124,13 @@ class ScoreTable(QWidget):
         for i, column in enumerate(COLUMNS, 1):
             self.tree.setColumnHidden(i, all(math.isnan(getattr(row, column.score)) for row in rows))
         several = any(scored.slices for scored in scores.layers)
-        self.tree.setColumnHidden(0, not several)
         self.tree.setRootIsDecorated(several)
         best = {column.score: _best(column, rows) for column in COLUMNS}
         for scored in scores.layers:
             self._add(scored, best, several)
+        self._several = several
         self._fit()
+        set_note(self.caption, caption)
         set_note(self.notes, _remarks(rows))
 
     @property
@@ -159,6 +168,8 @@ class ScoreTable(QWidget):
     def _add(self, scored: Scored, best: dict[str, float], several: bool) -> None:
         name = QTreeWidgetItem([scored.row.name])
         name.setToolTip(0, scored.row.name)
+        name.setTextAlignment(0, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom)
+        name.setSizeHint(0, QSize(0, self.fontMetrics().height() + 8))  # a gap above each layer
         self.tree.addTopLevelItem(name)
         name.setFirstColumnSpanned(True)
         for row in scored.slices:
@@ -169,18 +180,32 @@ class ScoreTable(QWidget):
         self.tree.addTopLevelItem(numbers)
 
     def _fit(self) -> None:
-        """Make the table as high as its lines, and its columns as wide as their numbers."""
-        header = self.tree.header()
-        for i in range(self.tree.columnCount()):
-            self.tree.resizeColumnToContents(i)
-        lines = min(self.tree.topLevelItemCount(), _LINES)
-        line = max(self.tree.sizeHintForRow(0), self.fontMetrics().height() + 4)
-        bar = self.tree.horizontalScrollBar().sizeHint().height()
-        self.tree.setFixedHeight(header.sizeHint().height() + lines * line + bar + 4)
+        """Make the table as high as its lines; share the width among the columns, if it is enough for all."""
+        tree = self.tree
+        header = tree.header()
+        shown = [i for i in range(1, tree.columnCount()) if not tree.isColumnHidden(i)]
+        # Without slices the first column has nothing but the names, which reach over all columns.
+        least = {0: header.sectionSizeHint(0) + tree.sizeHintForColumn(0) if self._several else 1}
+        least |= {i: max(tree.sizeHintForColumn(i), header.sectionSizeHint(i)) for i in shown}
+        spare = max(tree.viewport().width() - sum(least.values()), 0)
+        for i, width in least.items():
+            tree.setColumnWidth(i, width + (spare // len(shown) if i and shown else 0))
+        items = [tree.topLevelItem(i) for i in range(min(tree.topLevelItemCount(), _LINES))]
+        height = sum(tree.visualItemRect(item).height() for item in items)
+        bar = (
+            tree.horizontalScrollBar().sizeHint().height() if sum(least.values()) > tree.viewport().width() else 0
+        )
+        tree.setFixedHeight(header.sizeHint().height() + height + bar + 2 * tree.frameWidth() + 2)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Share the new width among the columns."""
+        super().resizeEvent(event)
+        if self._scores is not None:
+            self._later.start(0)
 
 
 class _Tree(QTreeWidget):
-    """A tree that wraps nothing and asks for no width."""
+    """A tree that asks for no width of its own."""
 
     def sizeHint(self) -> QSize:
         return QSize(120, super().sizeHint().height())
@@ -199,10 +224,12 @@ def _tree() -> QTreeWidget:
     for i, column in enumerate(COLUMNS, 1):
         head.setToolTip(i, column.meaning)
         head.setTextAlignment(i, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-    tree.header().setMinimumSectionSize(30)
+    tree.header().setMinimumSectionSize(1)
+    tree.header().setStretchLastSection(False)
     tree.header().setSectionsMovable(False)
     tree.header().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
     tree.setIndentation(12)
+    tree.setUniformRowHeights(False)
     tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
     tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
     tree.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)

@@ -11,7 +11,7 @@ from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.widgets._guess import KEY
 from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._sampling import flat, shown_cut
-from napari_fidelity.widgets._units import factors, layer_units, world_units
+from napari_fidelity.widgets._units import factors, world_units
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_fidelity.widgets._worker import Job
 
 NAME = "Split view"
+_LINE = 300  # the border's line is this part of the width
 _INTERVAL = 50  # ms between two looks at a slider that moves through a stack
 
 
@@ -48,6 +49,7 @@ class SplitView(QObject):
         self._pair: tuple[Layer, Layer] | None = None
         self._halves: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._border, self._drawn = 0.5, 0
+        self._target: Cut | None = None
         self._job: Job | None = None
         self._again = False
         self._links = Links(self)
@@ -81,6 +83,7 @@ class SplitView(QObject):
         if self._job is not None:
             self._job.stop()
         layer, self.layer, self._pair, self._halves, self._job = self.layer, None, None, None, None
+        self._target = None
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
@@ -123,7 +126,7 @@ class SplitView(QObject):
 
     def _take(self, halves: tuple[NDArray[Any], NDArray[Any]]) -> None:
         self._job = None
-        if self._pair is None:
+        if self._pair is None or self._target is None:
             return
         self._halves = halves
         left, _ = self._pair
@@ -132,20 +135,20 @@ class SplitView(QObject):
         if self.layer is not None and self.layer.rgb == (data.ndim == 3) and self.layer in self.viewer.layers:
             self.layer.data, self.layer.affine = data, flat(self._target)
         else:
-            self._add(data, left)
+            self._add(data, left, self._target)
         self._move()
         if self._again:
             self._again = False
             self._soon()
         self.ready.emit()
 
-    def _add(self, data: NDArray[Any], left: Layer) -> None:
+    def _add(self, data: NDArray[Any], left: Layer, target: Cut) -> None:
         """Add the layer, below points and shapes that lie over the images."""
         old = self.layer
         self.layer = None
         if old is not None and old in self.viewer.layers:
             self.viewer.layers.remove(old)
-        units = layer_units(left)
+        units = target.units
         active = self.viewer.layers.selection.active
         look = {"rgb": True} if data.ndim == 3 else {
             "colormap": left.colormap, "contrast_limits": left.contrast_limits, "gamma": left.gamma,
@@ -153,7 +156,7 @@ class SplitView(QObject):
         self.layer = self.viewer.add_image(
             data,
             name=NAME,
-            affine=flat(self._target),
+            affine=flat(target),
             interpolation2d=left.interpolation2d,
             metadata={KEY: {"view": "split"}},
             **look,
@@ -168,15 +171,19 @@ class SplitView(QObject):
             layers.selection.active = active
 
     def _move(self) -> None:
-        """Write the columns between the old border and the new one."""
+        """Write the columns between the old border and the new one, and draw a line at the new one."""
         if self._halves is None or self.layer is None:
             return
         data = self.layer.data
+        left, right = self._halves
         border = round(self._border * data.shape[1])
+        line = max(1, data.shape[1] // _LINE)
         first, last = sorted((border, self._drawn))
-        if first == last:
-            return
-        data[:, first:last] = self._halves[0 if border > self._drawn else 1][:, first:last]
+        shown = slice(max(first - line, 0), last + line)
+        data[:, shown] = right[:, shown]
+        data[:, shown.start : border] = left[:, shown.start : border]
+        if 0 < border < data.shape[1]:
+            data[:, border : border + line] = 1 if self.layer.rgb else self.layer.contrast_limits[1]
         self._drawn = border
         self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 

@@ -8,8 +8,9 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QWidget
 
 from napari_fidelity.core.errors import FidelityError, ImageError
 from napari_fidelity.widgets._arrange import ArrangePanel
-from napari_fidelity.widgets._dock import Dock, layer_combo, note_label, rows, set_note
+from napari_fidelity.widgets._dock import Dock, layer_combo, rows
 from napari_fidelity.widgets._formation_fold import FormationFold
+from napari_fidelity.widgets._guess import full_data
 from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._profile import ProfilePanel
 from napari_fidelity.widgets._run_bar import RunBar
@@ -54,7 +55,6 @@ class CompareWidget(Dock):
         self.formation = FormationFold(napari_viewer)
         self.options = ScoreOptions()
         self.bar = RunBar()
-        self.caption = note_label()
         self.table = ScoreTable()
         self.difference_button = _button(
             "Diffe&rence layers",
@@ -86,7 +86,7 @@ class CompareWidget(Dock):
         buttons.setSpacing(4)
         buttons.addWidget(self.difference_button, 1)
         buttons.addWidget(self.residual_button, 1)
-        for widget in (self.bar, self.table, self.caption, maps):
+        for widget in (self.bar, self.table, maps):
             self.column.addWidget(widget)
         self.section("Look", self.arrange)
         self.section("Line profile", self.profile)
@@ -190,7 +190,7 @@ class CompareWidget(Dock):
         from napari_fidelity.widgets._comparison import Comparison
 
         reference, measurement = self.reference.value, self.measurement.value
-        layers = [layer for layer in self.ticks.layers() if layer is not reference]
+        layers = [layer for layer in self.ticks.layers() if layer is not reference and self._scorable(layer)]
         if not layers:
             raise ImageError("There is nothing to compare", do="Tick a layer other than the reference")
         settings = self.options.settings()
@@ -201,6 +201,13 @@ class CompareWidget(Dock):
             None if measurement is None else self.formation.operator(),
             settings,
         )
+
+    def _scorable(self, layer: Layer) -> bool:
+        """Whether a layer can have a score: the measurement can where it lies on the reference's grid."""
+        reference = self.reference.value
+        if layer is not self.measurement.value:
+            return True
+        return reference is not None and full_data(layer).shape == full_data(reference).shape
 
     def _source(self, layer: Layer, every_slice: bool) -> Source:
         from napari_fidelity.widgets._layers import Source, guess_axes, slice_index
@@ -250,8 +257,7 @@ class CompareWidget(Dock):
         scores: Scores | None = outcome.value
         if scores is None:
             return
-        self.table.show_scores(scores)
-        set_note(self.caption, self._in_words(scores))
+        self.table.show_scores(scores, self._in_words(scores))
         if scores.stopped:
             self.bar.show_message("Stopped; the layers without numbers were not reached.")
 
