@@ -356,8 +356,8 @@ def test_a_bad_length_is_said(panel: FormationPanel, text: str) -> None:
     ("kind", "field", "name"),
     [
         ("airy_blur", "wavelength", "wavelength"),
-        ("airy_blur", "aperture", "numerical_aperture"),
-        ("airy_blur", "pixel", "pixel_size"),
+        ("airy_blur", "aperture", "numerical.aperture"),
+        ("airy_blur", "pixel", "pixel.size"),
         ("motion_blur", "angle", "angle"),
         ("motion_blur", "length", "length"),
         ("uniform_blur", "size", "size"),
@@ -733,7 +733,7 @@ def test_a_removed_layer_is_let_go(panel: FormationPanel, viewer: Any) -> None:
     panel.reset_choices()
     panel.set_source(layer)
     viewer.layers.remove(layer)
-    viewer.add_image(np.ones((9, 9)))  # or napari's selection holds the old one
+    viewer.add_image(np.ones((9, 9)), name="other")  # or napari's selection holds the old one
     panel.set_source(None)
     panel.reset_choices()
     held = weakref.ref(layer)

@@ -163,10 +163,16 @@ class Budget(StoppingRule):
 
     kind: Literal["budget"] = "budget"
     iterations: int | None = Field(
-        None, ge=0, description="Largest number of iterations; in a stack, of each slice."
+        None,
+        ge=0,
+        description="Largest number of iterations; in a stack, of each slice.",
+        json_schema_extra={"none": "no limit"},
     )
     seconds: float | None = Field(
-        None, gt=0, description="Longest time; in a stack, of each slice.", json_schema_extra={"unit": "s"}
+        None,
+        gt=0,
+        description="Longest time; in a stack, of each slice.",
+        json_schema_extra={"unit": "s", "none": "no limit"},
     )
 
     @model_validator(mode="after")

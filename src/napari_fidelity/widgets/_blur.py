@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_fidelity.core.errors import FidelityError, OperatorError
+from napari_fidelity.core.errors import FidelityError, OperatorError, OptionError
 from napari_fidelity.widgets._controls import choice, labelled, number_edit
 from napari_fidelity.widgets._dock import fold_away, note_label, set_note
 from napari_fidelity.widgets._fields import number_text, parse_number
@@ -198,7 +198,7 @@ class BlurForm(QWidget):
     def _movement(self) -> tuple[Any, Any]:
         """Return length and angle in pixels; where those are not square, the angle changes too."""
         angle = _typed(self.angle)
-        if self.length.in_pixels or isinstance(angle, str):
+        if self.length.in_pixels:
             return self.length.pixels(), angle
         length = self.length.number()
         y, x = length * math.sin(math.radians(angle)), length * math.cos(math.radians(angle))
@@ -273,6 +273,8 @@ def _pixels(value: Any) -> str:
     return f"{y:.4g} px" if y == x else f"{y:.4g} × {x:.4g} px"
 
 
-def _typed(edit: QLineEdit) -> Any:
-    """Return a number, or the text as it is, which the declaration then refuses by name."""
-    return parse_number(edit.text())
+def _typed(edit: QLineEdit) -> float:
+    value = parse_number(edit.text())
+    if isinstance(value, str):
+        raise OptionError(f"'{edit.accessibleName()}' is a number", found=f"'{value}'" if value else "nothing")
+    return float(value)

@@ -43,12 +43,15 @@ class Field:
         Shows a value.
     connect
         Has a function called after every change.
+    wanted
+        What the value must be, in words, where text may be none of it.
     """
 
     widget: QWidget
     get: Callable[[], Any]
     set: Callable[[Any], None]
     connect: Callable[[Callable[[], None]], None]
+    wanted: str = ""
 
 
 def make_field(name: str, info: FieldInfo) -> Field | None:
@@ -157,8 +160,9 @@ def _plain_field(members: list[Any], info: FieldInfo) -> Field | None:
     if first is int and len(members) == 1:
         return _whole_number(info)
     if first in (int, float):
-        per_axis = len(members) > 1
-        return _text(_numbers_text, parse_numbers if per_axis else parse_number)
+        if len(members) > 1:
+            return _text(_numbers_text, parse_numbers, "one number, or one for each axis such as 1, 2")
+        return _text(_numbers_text, parse_number, "a number")
     if first is str:
         return _text(str, str)
     return _text(_json_text, _from_json)
@@ -176,8 +180,9 @@ def _magic(kind: str, get: Callable[[Any], Any], show: Callable[[Any], Any], **o
     return Field(control.native, lambda: get(control.value), fill, connect)
 
 
-def _text(show: Callable[[Any], str], get: Callable[[str], Any]) -> Field:
+def _text(show: Callable[[Any], str], get: Callable[[str], Any], wanted: str = "") -> Field:
     field = _magic("LineEdit", get, show)
+    field.wanted = wanted
     field.widget.setMinimumWidth(50)
     return field
 
@@ -250,7 +255,7 @@ def _optional(name: str, inner: Field, word: str) -> Field:
 
     tick.toggled.connect(lambda on: inner.widget.setEnabled(not on))
     inner.widget.setEnabled(False)
-    return Field(box, get, fill, connect)
+    return Field(box, get, fill, connect, inner.wanted)
 
 
 def _limits(info: FieldInfo) -> tuple[Any, Any, Any, Any]:

@@ -66,9 +66,11 @@ class OptionsForm(QWidget):
             If a value is out of its range or no number; the message names the option.
         """
         shown = {name: field.get() for name, field in self.fields.items()}
-        missing = [name for name, value in shown.items() if isinstance(value, str) and value == EMPTY]
-        if missing:
-            raise OptionError(f"{self.declared.__name__}: '{missing[0]}' has no value", do="Type one")
+        for name, value in shown.items():
+            if isinstance(value, str) and value == EMPTY:
+                raise OptionError(f"'{name}' has no value", do="Type one")
+            if isinstance(value, str) and self.fields[name].wanted:
+                raise OptionError(f"'{name}' is {self.fields[name].wanted}", found=f"'{value}'")
         return self.declared(**{**self._kept, **shown})
 
     def set_value(self, options: Options) -> None:
