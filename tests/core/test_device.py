@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import logging
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from napari_fidelity.core.device import choose_device, free_memory, is_out_of_memory
-from napari_fidelity.core.errors import DeviceError
+from napari_fidelity.core import device
+from napari_fidelity.core.device import choose_device, free_memory, is_out_of_memory, limit_memory
+from napari_fidelity.core.errors import DeviceError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.mark.parametrize(
@@ -57,3 +64,49 @@ def test_out_of_memory(error: Exception, expected: bool) -> None:
 def test_free_memory() -> None:
     free = free_memory(torch.device("cpu"))
     assert free is None or free > 0
+
+
+@pytest.fixture
+def cpu() -> Iterator[torch.device]:
+    yield torch.device("cpu")
+    limit_memory(None)
+
+
+def test_limit(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_main_memory", lambda: (1000, 300))
+    found = []
+    for limit in (None, 5000, 900, 300, 100):
+        limit_memory(limit)
+        found.append(free_memory(cpu))
+    assert found == [1000, 1000, 600, 0, 0]
+    monkeypatch.setattr(device, "_main_memory", lambda: (None, 0))
+    assert free_memory(cpu) == 100
+    limit_memory(None)
+    assert free_memory(cpu) is None
+    with pytest.raises(OptionError, match="positive number of bytes"):
+        limit_memory(0)
+
+
+def test_limit_of_a_gpu(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9999))
+    gpu = torch.device("cuda", 0)
+    assert free_memory(gpu) == 1200
+    limit_memory(700)
+    assert free_memory(gpu) == 400
+
+
+def test_memory_without_proc(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    psutil = pytest.importorskip("psutil", reason="psutil comes with napari")
+
+    def missing(*args: object, **settings: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", missing)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=300))
+    monkeypatch.setattr(psutil, "Process", lambda: process)
+    assert device._main_memory() == (1000, 300)
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert device._main_memory() == (None, 0)

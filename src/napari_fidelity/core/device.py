@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+from typing import Any
 
-from napari_fidelity.core.errors import DeviceError
+from napari_fidelity.core.errors import DeviceError, OptionError
 from napari_fidelity.core.lazy import torch
 
 log = logging.getLogger(__name__)
+
+_limit: int | None = None  # bytes; set by limit_memory
 
 
 def choose_device(name: str = "auto", *, announce: bool = True) -> torch.device:
@@ -57,18 +61,62 @@ def describe(device: torch.device) -> str:
     return f"the CPU ({torch.get_num_threads()} threads)"
 
 
+def limit_memory(limit: int | None) -> None:
+    """Let :func:`free_memory` report no more than what this process may still take up to a limit.
+
+    Parameters
+    ----------
+    limit
+        Bytes the process may hold on any one device; ``None`` for all there are.
+
+    Raises
+    ------
+    OptionError
+        If the limit is not positive.
+    """
+    global _limit
+    if limit is not None and limit <= 0:
+        raise OptionError("A memory limit is a positive number of bytes", found=str(limit))
+    _limit = limit
+
+
 def free_memory(device: torch.device) -> int | None:
-    """Return the memory of a device that can still be had, in bytes, or ``None`` where that cannot be told."""
-    if device.type == "cuda":
-        # What torch holds in reserve counts as free.
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + held
+    """Return the memory of a device that can still be had, in bytes, or ``None`` where that cannot be told.
+
+    Not more than what is left of the limit that :func:`limit_memory` sets.
+    """
+    free, held = _cuda_memory(device) if device.type == "cuda" else _main_memory()
+    if _limit is None:
+        return free
+    left = max(0, _limit - held)
+    return left if free is None else min(free, left)
+
+
+def _cuda_memory(device: torch.device) -> tuple[int, int]:
+    """Return what is free on a GPU and what this process holds there; what torch keeps in reserve is free."""
+    held = torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device) - held, held
+
+
+def _main_memory() -> tuple[int | None, int]:
+    """Return what is free of the machine's memory and what this process holds of it, 0 if that cannot be told."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
-        return 1024 * int(lines["MemAvailable"].split()[0])
+        with open("/proc/self/status", encoding="ascii") as file:
+            own = dict(line.split(":", 1) for line in file)
+        return 1024 * int(lines["MemAvailable"].split()[0]), 1024 * int(own["VmRSS"].split()[0])
     except (OSError, KeyError, ValueError):
-        return None
+        return _main_memory_by_psutil()
+
+
+def _main_memory_by_psutil() -> tuple[int | None, int]:
+    # It comes with napari, and knows Windows and macOS.
+    try:
+        psutil: Any = importlib.import_module("psutil")
+        return int(psutil.virtual_memory().available), int(psutil.Process().memory_info().rss)
+    except (ImportError, OSError):
+        return None, 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -153,7 +153,7 @@ class Run:
         moves = parameters and options.iterations and self.stride > 0
         optimizer = optimizer_for(options, parameters) if moves else None
         if optimizer is not None:
-            check_memory(lambda z: self._pass(z).image, self.shown)
+            check_memory(self._pass, self.shown)
         # Without gradient steps, a second look at a view would show the same again.
         iterations = min(options.iterations, options.views - 1) if optimizer is None else options.iterations
         # The images must be those of the whole run, so all but the end stays as it is without a chosen iteration.

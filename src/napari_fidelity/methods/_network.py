@@ -38,9 +38,13 @@ def private_copy(model: Network | None, device: torch.device) -> nn.Module:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context in which the network runs: bfloat16 where asked for or where it is faster."""
-    wanted = precision == "bfloat16" or (precision == "auto" and _is_fast_in_bfloat16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+    """Return the context in which the network runs."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bfloat16(precision, device))
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Tell whether the network runs in bfloat16: where asked for, or where it is faster."""
+    return precision == "bfloat16" or (precision == "auto" and _is_fast_in_bfloat16(device))
 
 
 def _is_fast_in_bfloat16(device: torch.device) -> bool:

@@ -91,6 +91,22 @@ class Method(Options, ABC):
             With the image as a tensor ``(N, C, *n)``.
         """
 
+    def memory(self, shape: Sequence[int], model: Network | None, device: torch.device) -> int:
+        """Return about how many bytes a run holds at once, beside measurement and result.
+
+        Parameters
+        ----------
+        shape
+            Of the measurement, ``(N, C, H, W)``.
+        model
+            The network; two small crops run through it.
+        device
+            Where it is going to run.
+        """
+        from napari_fidelity.methods._memory import network_memory
+
+        return network_memory(model, shape)
+
 
 def dagger(
     operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int], ridge: float = 0.0

@@ -15,6 +15,8 @@ from napari_fidelity.methods.base import Method
 from napari_fidelity.stopping.rules import LRPSNRGain, Settled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
@@ -151,6 +153,24 @@ class FineTune(Method):
 
         run = Run(self, y, operator, model, noise=noise, weights=weights, rng=rng, stop=stop)
         return (yield from run.steps())
+
+    def memory(self, shape: Sequence[int], model: Network | None, device: torch.device) -> int:
+        """Return about how many bytes a run holds at once, snapshots included. See :meth:`Method.memory`."""
+        from napari_fidelity.methods._memory import footprint_of, weights_memory
+        from napari_fidelity.methods._network import uses_bfloat16
+
+        found = footprint_of(model, shape[1], bfloat16=uses_bfloat16(self.precision, device))
+        if found is None:
+            return super().memory(shape, model, device)
+        pixels = shape[0] * shape[2] * shape[3]
+        steps = self.iterations > 0 and self.parameters != "last"
+        network = found.with_gradients(pixels) if steps else found.without_gradients(pixels)
+        solved = found.closed_form(pixels) if self.last_layer == "solve" else 0
+        # a private copy of the weights; with steps, their gradients and two moments
+        weights = weights_memory(model) * (4 if steps else 1)
+        # tensors first, images in the end
+        snapshots = 2 * min(self.snapshots, self.iterations + 1) * found.image * pixels
+        return round(network + solved + weights + snapshots)
 
     def default_stop(self) -> StoppingRule:
         """Return the rule that ends the run if none is given.

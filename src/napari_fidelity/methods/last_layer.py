@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Apply = Callable[[torch.Tensor], torch.Tensor]
 
 _CHUNK_BYTES = 128 * 2**20  # features put through the operator at a time
-_MAX_ROWS = 2**17  # pixels that enter the regression; far more than there are unknowns
+MAX_ROWS = 2**17  # pixels that enter the regression; far more than there are unknowns
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def _chosen_rows(residual: torch.Tensor, weights: torch.Tensor | None) -> tuple[
         seen = (weights > 0).expand_as(residual).all(dim=1).reshape(-1)
         rows = seen.nonzero().squeeze(1)
     count = rows.numel()
-    if count <= _MAX_ROWS:
+    if count <= MAX_ROWS:
         return rows, 1.0
-    picked = torch.linspace(0, count - 1, _MAX_ROWS, device=rows.device, dtype=torch.float64).long()
-    return rows[picked], _MAX_ROWS / count
+    picked = torch.linspace(0, count - 1, MAX_ROWS, device=rows.device, dtype=torch.float64).long()
+    return rows[picked], MAX_ROWS / count

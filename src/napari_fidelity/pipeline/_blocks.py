@@ -47,21 +47,10 @@ class BlockRun:
         self.scaling = fit_scaling(image, recipe.scaling, recipe.scope, channels=recipe.channels)
         self.blocks = planes(image, "YX", recipe.channels)
         self.ends = recipe.last_iterations
-        self.fold = False
-        self.network = self._adapted(network)
+        self.network, self.fold = adapted(network, len(self.blocks[0].data))
         self.seen = None
         if observed is not None and not observed.all():
             self.seen = planes(image.replace(data=observed.astype(np.uint8)), "YX", recipe.channels)
-
-    def _adapted(self, network: Network | None) -> Network | None:
-        if network is None or not isinstance(network, torch.nn.Module):
-            return network
-        from napari_fidelity.networks.adapters import for_gray, for_unit_range
-
-        # Channels that the network does not know run through it one by one, as a batch.
-        self.fold = getattr(network, "n_channels", None) not in (None, len(self.blocks[0].data))
-        network = for_unit_range(network)
-        return for_gray(network) if self.fold else network
 
     def _folded(self, y: torch.Tensor) -> torch.Tensor:
         return y.movedim(1, 0).contiguous() if self.fold else y
@@ -166,6 +155,17 @@ class BlockRun:
             assembler.add(self.blocks[0], self._unfolded(tensor))
             images[index] = assembler.image()
         return images
+
+
+def adapted(network: Network | None, channels: int) -> tuple[Network | None, bool]:
+    """Return a network as it is run on so many channels, and whether these run through it as a batch."""
+    if network is None or not isinstance(network, torch.nn.Module):
+        return network, False
+    from napari_fidelity.networks.adapters import for_gray, for_unit_range
+
+    fold = getattr(network, "n_channels", None) not in (None, channels)
+    network = for_unit_range(network)
+    return (for_gray(network) if fold else network), fold
 
 
 def _part(image: Image, index: Mapping[str, int]) -> Image:
