@@ -471,6 +471,17 @@ def test_a_psf_layer_that_is_removed(panel: FormationPanel, viewer: Any) -> None
         panel.operator()
 
 
+def test_a_large_psf_is_made_in_a_worker(panel: FormationPanel, viewer: Any, qtbot: QtBot) -> None:
+    take_psf(panel, viewer.add_image(gaussian(40.0), name="psf"))
+    assert "'psf' is still being read. Wait a moment." in panel.problem.text()
+    qtbot.waitUntil(lambda: not panel.problem.text(), timeout=20_000)
+    operator: Any = panel.operator()
+    np.testing.assert_allclose(operator.operators[0].kernel, gaussian(40.0), rtol=1e-6)
+    bad = viewer.add_image(-gaussian(40.0), name="bad")
+    take_psf(panel, bad)
+    qtbot.waitUntil(lambda: "negative pixels" in panel.problem.text(), timeout=20_000)
+
+
 def test_a_psf_on_disk_is_read_in_a_worker(panel: FormationPanel, viewer: Any, qtbot: QtBot) -> None:
     threads = []
 
@@ -546,6 +557,32 @@ def test_pixels_of_one_value_in_the_slice_that_is_shown(panel: FormationPanel, v
     panel.forms.missing.value.setText("dead")
     with pytest.raises(OptionError, match="'value' is a number"):
         panel.operator()
+
+
+def test_a_large_mask_is_made_in_a_worker_and_only_once(panel: FormationPanel, viewer: Any, qtbot: QtBot) -> None:
+    data = np.ones((1100, 1000), np.uint16)
+    panel.set_source(viewer.add_image(data))
+    missing(panel, "value")
+    panel.forms.missing.value.setText("7")
+    with pytest.raises(OperatorError, match="still being read"):
+        panel.operator()
+    qtbot.waitUntil(lambda: not panel.problem.text(), timeout=20_000)
+    assert panel.operator() is panel.operator()
+    data[3, 4] = 7
+    with pytest.raises(OperatorError, match="still being read"):
+        panel.operator()
+    qtbot.waitUntil(lambda: not panel.problem.text(), timeout=20_000)
+    operator: Any = panel.operator()
+    assert np.argwhere(operator.mask == 0).tolist() == [[3, 4]]
+
+
+def test_a_mask_on_disk_is_read_in_a_worker(panel: FormationPanel, cells: Any, viewer: Any, qtbot: QtBot) -> None:
+    seen = np.random.default_rng(0).random((48, 64)) < 0.7
+    viewer.add_image(dask.array.from_array(seen.astype(np.uint8), chunks=20), name="mask", contrast_limits=(0, 1))
+    panel.set_source(cells)
+    missing(panel, "zero")
+    qtbot.waitUntil(lambda: not panel.problem.text(), timeout=20_000)
+    assert panel.operator() == Mask(mask=seen.astype(float))
 
 
 def test_colour_pixels_are_missing_in_all_colours(panel: FormationPanel, viewer: Any) -> None:

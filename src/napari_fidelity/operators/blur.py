@@ -80,15 +80,16 @@ class UniformBlur(SeparableOperator):
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A kernel and its factors along the axes, if any; compared by identity, so that caches can key on it."""
+    """A kernel; compared by identity, so that caches can key on it."""
 
     values: NDArray[np.float64]
-    factors: tuple[NDArray[np.float64], ...] | None
+    rounding: float
+    """Relative precision of the values; their factors need not be exacter."""
 
-    @classmethod
-    def of(cls, values: NDArray[np.float64], rounding: float) -> Kernel:
-        """Take a kernel whose values are rounded to a relative precision; its factors need not be exacter."""
-        return cls(values, psf.separate(values, 16 * rounding))
+    @cached_property
+    def factors(self) -> tuple[NDArray[np.float64], ...] | None:
+        """The factors along the axes, if any; looked for when asked for, as that may take a second."""
+        return psf.separate(self.values, 16 * self.rounding)
 
 
 class ConvolutionOperator(Operator):
@@ -116,7 +117,7 @@ class ConvolutionOperator(Operator):
 
     def _kernel(self, ndim: int) -> Kernel:
         if ndim not in self._kernels:
-            self._kernels[ndim] = Kernel.of(self.kernel_array(ndim), self._rounding())
+            self._kernels[ndim] = Kernel(self.kernel_array(ndim), self._rounding())
         return self._kernels[ndim]
 
     def chains(self, ndim: int) -> tuple[Chain, ...] | None:  # noqa: D102 - inherited

@@ -1,4 +1,4 @@
-"""A layer that an image formation model is made from: a point-spread function or a mask."""
+"""What an image formation model takes from a layer: a point-spread function or a mask."""
 
 from __future__ import annotations
 
@@ -7,81 +7,83 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_fidelity.core.errors import OperatorError
+from napari_fidelity.core.errors import FidelityError, OperatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from numpy.typing import NDArray
+
+def in_memory(data: Any) -> bool:
+    """Whether an array can be read in no time."""
+    return isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
 
 
-class ArrayReader(QObject):
-    """Reads arrays at once where they are in memory, and in a worker where they are not.
+class Background(QObject):
+    """Makes one thing at a time: at once where that takes no time, in a worker where it might.
 
-    A worker's array is kept until another one is asked for.
+    What a worker has made is kept until something else is asked for.
     """
 
     ready = Signal()
-    """An array that was asked for in vain has been read."""
+    """What was asked for in vain can be had now."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._key: Hashable = None
-        self._array: NDArray[Any] | None = None
-        self._error: Exception | None = None
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._asked: _Question | None = None
 
-    def read(self, data: Any, key: Hashable, name: str, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Return an array.
+    def get(self, key: Hashable, name: str, make: Callable[[], Any], *, at_once: bool) -> Any:
+        """Return what ``make`` returns.
 
         Parameters
         ----------
-        data
-            What it is read from.
         key
-            Tells it from others read from the same data.
+            Tells it from other things that might be asked for.
         name
-            Of the layer, for messages.
-        read
-            Reads it.
+            Of the layer it is made from, for messages.
+        make
+            Makes it.
+        at_once
+            Whether to do so here and now.
 
         Raises
         ------
         OperatorError
-            If it is still being read; :attr:`ready` tells when to ask again.
+            If a worker is still at it; :attr:`ready` tells when to ask again.
         """
-        if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
-            return read()
-        if self._key != (id(data), key):
-            self._key, self._array, self._error = (id(data), key), None, None
-            self._start(read, self._key, name)
-        if self._error is not None:
-            raise OperatorError(f"'{name}' could not be read", found=str(self._error)) from self._error
-        if self._array is None:
+        if at_once:
+            return make()
+        if self._asked is None or self._asked.key != key:
+            from napari_fidelity.widgets._worker import run_later
+
+            self._asked = _Question(self, key)
+            run_later(make, self._asked.answer, self._asked.fail, name=f"Reading '{name}'")
+        asked = self._asked
+        if isinstance(asked.error, FidelityError):
+            raise asked.error
+        if asked.error is not None:
+            raise OperatorError(f"'{name}' could not be read", found=str(asked.error)) from asked.error
+        if not asked.answered:
             raise OperatorError(f"'{name}' is still being read", do="Wait a moment")
-        return self._array
-
-    def _start(self, read: Callable[[], NDArray[Any]], key: Hashable, name: str) -> None:
-        from napari_fidelity.widgets._worker import run_later
-
-        self._asked = _Asked(self, key)
-        run_later(read, self._asked.done, self._asked.failed, name=f"Reading '{name}'")
-
-    def take(self, key: Hashable, array: NDArray[Any] | None, error: Exception | None) -> None:
-        """Take what a worker brings, unless something else has been asked for since."""
-        if key == self._key:
-            self._array, self._error = array, error
-            self.ready.emit()
+        return asked.value
 
 
-class _Asked(QObject):
-    """One question to a worker, which remembers what was asked; dies with its reader."""
+class _Question(QObject):
+    """One thing that a worker was asked for; dies with who asked."""
 
-    def __init__(self, reader: ArrayReader, key: Hashable) -> None:
-        super().__init__(reader)
-        self._reader, self._key = reader, key
+    def __init__(self, asker: Background, key: Hashable) -> None:
+        super().__init__(asker)
+        self.key = key
+        self.answered = False
+        self.value: Any = None
+        self.error: Exception | None = None
+        self._asker = asker
 
-    def done(self, array: NDArray[Any]) -> None:
-        self._reader.take(self._key, array, None)
+    def answer(self, value: Any) -> None:
+        """Take what the worker made."""
+        self.answered, self.value = True, value
+        self._asker.ready.emit()
 
-    def failed(self, error: Exception) -> None:
-        self._reader.take(self._key, None, error)
+    def fail(self, error: Exception) -> None:
+        """Take what went wrong."""
+        self.error = error
+        self._asker.ready.emit()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +15,10 @@ from napari_fidelity.core.errors import OperatorError, OptionError
 from napari_fidelity.widgets._controls import choice, labelled, number_edit
 from napari_fidelity.widgets._dock import narrow, note_label, set_note
 from napari_fidelity.widgets._fields import parse_number, quiet_wheel
-from napari_fidelity.widgets._from_layer import ArrayReader
+from napari_fidelity.widgets._from_layer import Background, in_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Hashable
 
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -35,6 +37,7 @@ _WAYS = {
     "given": ("as given", "The mask that came with the sample or the recipe."),
 }
 _SLICE = "The mask of the slice that is shown counts for all slices."
+_SMALL = 2**20  # pixels from which a mask can be made in no time
 
 
 class MissingForm(QWidget):
@@ -47,8 +50,8 @@ class MissingForm(QWidget):
         self._viewer = viewer
         self._source: Layer | None = None
         self._given: NDArray[Any] | None = None
-        self._reader = ArrayReader()
-        self._reader.setParent(self)
+        self._made: tuple[Hashable, Mask, float] | None = None
+        self._reading, self._making = Background(self), Background(self)
         self.way = choice(_WAYS, "what tells missing pixels", "What tells which pixels are missing.")
         self.layer = ComboBox(choices=self._choices, nullable=False)
         narrow(self.layer.native).setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -73,7 +76,8 @@ class MissingForm(QWidget):
         self.way.currentIndexChanged.connect(self._way_chosen)
         self.layer.changed.connect(lambda _: self.changed.emit())
         self.value.textChanged.connect(lambda _: self.changed.emit())
-        self._reader.ready.connect(self.changed)
+        self._reading.ready.connect(self.changed)
+        self._making.ready.connect(self.changed)
 
     def mask(self) -> Mask | None:
         """Return the mask; ``None`` if missing pixels are NaN.
@@ -83,28 +87,30 @@ class MissingForm(QWidget):
         OperatorError
             If the layer is missing or has another size than the measurement, or no pixel would be left.
         """
-        from napari_fidelity.operators import Mask
-
         way = self.way.currentData()
         if way == "nan":
             set_note(self.note, "")
             return None
         if way == "given":
             assert self._given is not None
-            seen = self._given
+            layer, plane, value = None, self._given, 0.0
         elif way == "value":
-            seen = ~_over_colours(self._plane(self._source) == self._typed(), np.all)
+            layer, plane, value = self._source, self._plane(self._source), self._typed()
         else:
-            layer: Layer | None = self.layer.value
-            if layer is None:
-                raise OperatorError(
-                    "No layer is chosen for the mask", do="Add a Labels layer and paint what is missing"
-                )
-            marked = _over_colours(self._plane(layer) != 0, np.any)
-            seen = ~marked if way == "painted" else marked
-            self._check_size(layer, marked)
-        self._say(seen)
-        return Mask(mask=np.asarray(seen, np.float32))
+            layer, plane, value = self._chosen(), self._plane(self._chosen()), 0.0
+            self._check_size(self._chosen(), plane)
+        # a mask is painted in place: only its content tells whether it is still the same
+        key = (way, value, plane.shape, zlib.crc32(np.ascontiguousarray(plane).data))
+        if self._made is None or self._made[0] != key:
+            made = self._making.get(
+                key,
+                "" if layer is None else layer.name,
+                partial(_mask, way, np.array(plane), value),
+                at_once=plane.size <= _SMALL,
+            )
+            self._made = (key, *made)
+        self._say(self._made[2])
+        return self._made[1]
 
     def set_mask(self, mask: NDArray[Any] | None) -> None:
         """Show a mask that comes from no layer; ``None`` for NaN."""
@@ -143,6 +149,14 @@ class MissingForm(QWidget):
             raise OptionError("'value' is a number", found=f"'{value}'", do="Type the intensity of missing pixels")
         return float(value)
 
+    def _chosen(self) -> Layer:
+        layer: Layer | None = self.layer.value
+        if layer is None:
+            raise OperatorError(
+                "No layer is chosen for the mask", do="Add a Labels layer and paint what is missing"
+            )
+        return layer
+
     def _plane(self, layer: Layer | None) -> NDArray[Any]:
         """Return the plane of a layer that the viewer shows."""
         from napari_fidelity.widgets._layers import Cut, world_units
@@ -152,25 +166,25 @@ class MissingForm(QWidget):
                 "There is no measurement to look for missing pixels in", do="Choose an image layer"
             )
         cut = Cut.of(layer, self._viewer.dims.point, units=world_units(self._viewer))
-        key = tuple(sorted(cut.index.items()))
-        return self._reader.read(cut.data, key, layer.name, cut.read)
+        key = (id(cut.data), *sorted(cut.index.items()))
+        plane: NDArray[Any] = self._reading.get(key, layer.name, cut.read, at_once=in_memory(cut.data))
+        return plane
 
-    def _check_size(self, layer: Layer, marked: NDArray[np.bool_]) -> None:
+    def _check_size(self, layer: Layer, plane: NDArray[Any]) -> None:
         from napari_fidelity.widgets._guess import full_data, guess_axes
 
         if self._source is None:
             return
         axes = guess_axes(self._source)
         measured = tuple(int(full_data(self._source).shape[axes.index(axis)]) for axis in "YX")
-        if marked.shape != measured:
+        if plane.shape[:2] != measured:
             raise OperatorError(
                 f"The mask '{layer.name}' and the measurement differ in size",
-                found=f"{_times(marked.shape)} and {_times(measured)} px",
+                found=f"{_times(plane.shape[:2])} and {_times(measured)} px",
                 do="Choose a layer that is as large as the measurement",
             )
 
-    def _say(self, seen: NDArray[Any]) -> None:
-        share = 1 - float(np.count_nonzero(seen)) / max(1, seen.size)
+    def _say(self, share: float) -> None:
         stack = self._source is not None and self._source.ndim > 2
         set_note(self.note, f"{100 * share:.3g} % of the pixels are missing." + (f" {_SLICE}" if stack else ""))
 
@@ -183,8 +197,17 @@ class MissingForm(QWidget):
         return found or [("no layer to choose", None)]
 
 
-def _over_colours(marked: NDArray[np.bool_], together: Callable[..., NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    return marked if marked.ndim == 2 else together(marked[..., :3], axis=-1)
+def _mask(way: str, plane: NDArray[Any], value: float) -> tuple[Mask, float]:
+    """Return the mask and which share of the pixels it hides; a pixel of several colours counts as one."""
+    from napari_fidelity.operators import Mask
+
+    if way == "given":
+        seen = plane
+    else:
+        colours = plane[..., None] if plane.ndim == 2 else plane[..., :3]
+        marked = (colours == value).all(axis=-1)
+        seen = marked if way == "painted" else ~marked
+    return Mask(mask=np.asarray(seen, np.float32)), 1 - float(np.count_nonzero(seen)) / seen.size
 
 
 def _times(shape: tuple[int, ...]) -> str:

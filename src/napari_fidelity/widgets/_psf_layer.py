@@ -13,7 +13,7 @@ from napari_fidelity.core.errors import OperatorError
 from napari_fidelity.widgets._controls import labelled
 from napari_fidelity.widgets._dock import narrow, note_label, set_note
 from napari_fidelity.widgets._fields import quiet_wheel
-from napari_fidelity.widgets._from_layer import ArrayReader
+from napari_fidelity.widgets._from_layer import Background, in_memory
 from napari_fidelity.widgets._lengths import PixelGrid
 from napari_fidelity.widgets._psf import kernel_from
 
@@ -29,6 +29,7 @@ _TOOLTIP = (
     "A layer with the image of a point: a bead, or a computed point-spread function. Of a stack the plane with "
     "the highest peak is taken. If both layers have a pixel size, it is resampled to that of the restored image."
 )
+_SMALL = 2**16  # pixels from which a kernel can be made in no time
 
 
 class PsfLayer(QWidget):
@@ -42,8 +43,7 @@ class PsfLayer(QWidget):
         self._given: Kernel | None = None
         self._image: tuple[int, int] | None = None
         self._made: tuple[Hashable, Kernel, str] | None = None
-        self._reader = ArrayReader()
-        self._reader.setParent(self)
+        self._background = Background(self)
         self.combo = ComboBox(choices=self._choices, nullable=False, tooltip=_TOOLTIP)
         narrow(self.combo.native).setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.combo.native.setToolTip(f"<qt>{_TOOLTIP}</qt>")
@@ -56,7 +56,7 @@ class PsfLayer(QWidget):
         column.addWidget(labelled({"layer": self.combo.native}))
         column.addWidget(self.note)
         self.combo.changed.connect(self._chosen)
-        self._reader.ready.connect(self.changed)
+        self._background.ready.connect(self.changed)
 
     def kernel(self, grid: PixelGrid) -> Kernel:
         """Return the kernel on the restored image's grid.
@@ -111,10 +111,15 @@ class PsfLayer(QWidget):
         axes = guess_axes(layer)
         order = [axes.index(axis) for axis in axes if axis not in "YX"] + [axes.index("Y"), axes.index("X")]
         data, name, own = full_data(layer), layer.name, PixelGrid.of(layer, axes)
-        array = self._reader.read(data, None, name, lambda: np.asarray(data))
-        key = (id(array), own, grid)
+        key = (id(data), own, grid)
         if self._made is None or self._made[0] != key:
-            self._made = (key, *kernel_from(array.transpose(order), name, own, grid))
+            made = self._background.get(
+                key,
+                name,
+                lambda: kernel_from(np.asarray(data).transpose(order), name, own, grid),
+                at_once=in_memory(data) and data.size <= _SMALL,
+            )
+            self._made = (key, *made)
         return self._made[1:]
 
     def _chosen(self, *_: Any) -> None:
