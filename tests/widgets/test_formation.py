@@ -569,9 +569,8 @@ def test_a_large_mask_is_made_in_a_worker_and_only_once(panel: FormationPanel, v
     qtbot.waitUntil(lambda: not panel.problem.text(), timeout=20_000)
     assert panel.operator() is panel.operator()
     data[3, 4] = 7
-    with pytest.raises(OperatorError, match="still being read"):
+    with qtbot.waitSignal(panel.changed, timeout=20_000), pytest.raises(OperatorError, match="still being read"):
         panel.operator()
-    qtbot.waitUntil(lambda: not panel.problem.text(), timeout=20_000)
     operator: Any = panel.operator()
     assert np.argwhere(operator.mask == 0).tolist() == [[3, 4]]
 
@@ -701,9 +700,11 @@ def test_a_bad_level_is_said(panel: FormationPanel) -> None:
 
 def test_a_text_is_checked_while_it_is_typed(panel: FormationPanel, qtbot: QtBot) -> None:
     panel.show()
+    choose(panel, "both")
     choose(panel, "written")
     edit, note = panel.forms.written.edit, panel.forms.written.note
-    assert panel.operator() == Compose(operators=(GaussianBlur(sigma=1.6), Downsample(scale=2)))
+    assert edit.toPlainText() == "gaussian_blur:sigma=1 + downsample:scale=2"  # begins with what was chosen
+    assert panel.operator() == Compose(operators=(GaussianBlur(sigma=1), Downsample(scale=2)))
     edit.setFocus()
     for text, said in (
         ("gaussian_blur:sigm", "name=value"),
@@ -720,6 +721,9 @@ def test_a_text_is_checked_while_it_is_typed(panel: FormationPanel, qtbot: QtBot
     with qtbot.waitSignal(panel.changed):
         edit.setPlainText("motion_blur:length=5\n+ downsample:scale=[2,1]")
     assert not note.text() and not panel.problem.text()
+    assert panel.operator() == Compose(operators=(MotionBlur(length=5), Downsample(scale=(2, 1))))
+    choose(panel, "noisy")
+    choose(panel, "written")
     assert panel.operator() == Compose(operators=(MotionBlur(length=5), Downsample(scale=(2, 1))))
 
 

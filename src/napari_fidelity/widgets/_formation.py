@@ -49,6 +49,7 @@ class FormationPanel(QWidget):
         super().__init__()
         self._source: Layer | None = None
         self._given: Operator | None = None
+        self._last: Operator | None = None  # the last one that was possible
         self._given_nonfinite: Literal["error", "mask"] = "error"
         self._model_scale = 2.0
         self._edited = self._scale_edited = self._taken_over = self._filling = False
@@ -195,6 +196,8 @@ class FormationPanel(QWidget):
         if not self._scale_edited:
             with self._quietly():
                 self.forms.follow(self._model_scale)
+        if self.forms.chosen == "written" and self._last is not None:
+            self.forms.write(self._last)
         if self.forms.chosen == "noisy":
             self.noise_fold.expand(animate=False)
         self._form_edited()
@@ -225,7 +228,7 @@ class FormationPanel(QWidget):
         """Say what is wrong, if anything is, and tell others."""
         self._measure()
         try:
-            self.operator()
+            self._last = self.operator()
         except FidelityError as error:
             # a text that is wrong is said below the text
             set_note(self.problem, "" if self.forms.chosen == "written" else str(error))

@@ -106,13 +106,16 @@ class FormationForms(QWidget):
             self.blur.set_operator(parts.blur)
         self.choose(parts.preset(missing=missing))
 
+    def write(self, operator: Operator) -> None:
+        """Write a model out, to begin with; a text that the user has typed stays."""
+        text = None if self.written.typed else as_text(operator)
+        if text is not None:
+            self.written.set_text(text)
+
     def choose(self, preset: str) -> None:
         """Choose a preset."""
-        at = self.preset.findData(_GIVEN)
-        if preset == _GIVEN and at < 0:
+        if preset == _GIVEN and self.preset.findData(_GIVEN) < 0:
             self.preset.addItem("As given", _GIVEN)
-        elif preset != _GIVEN and at >= 0:
-            self.preset.removeItem(at)
         self.preset.setCurrentIndex(self.preset.findData(preset))
 
     def follow(self, network: float) -> None:
@@ -141,6 +144,9 @@ class FormationForms(QWidget):
         return None if value == 1 and self.chosen == "missing" else value
 
     def _preset_changed(self) -> None:
+        at = self.preset.findData(_GIVEN)
+        if at >= 0 and self.chosen != _GIVEN:
+            self.preset.removeItem(at)
         self._show_rows()
         self.preset_chosen.emit()
 

@@ -43,6 +43,7 @@ class WrittenForm(QWidget):
         column.addWidget(self.edit)
         column.addWidget(self.note)
         self.setFocusProxy(self.edit)
+        self.typed = False  # by the user
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE)
@@ -67,8 +68,10 @@ class WrittenForm(QWidget):
     def set_text(self, text: str) -> None:
         """Show a text."""
         self.edit.setPlainText(text)
+        self.typed = False
 
     def _typed(self) -> None:
+        self.typed = True
         try:
             self.operator()
         except FidelityError as error:
