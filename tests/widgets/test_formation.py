@@ -95,7 +95,7 @@ def test_a_layer_that_says_how_it_was_formed(panel: FormationPanel, cells: Any, 
     with qtbot.waitSignal(panel.changed):
         panel.set_source(sample)
     assert (panel.operator(), panel.noise()) == (operator, noise)
-    assert panel.note.text() == "Filled in from what 'sample' notes about itself."
+    assert panel.note.text() == "Filled in from the layer's own notes."
     assert panel.forms.chosen == "both"
     panel.set_scale(4)  # the network has to fit the sample, not the other way round
     assert panel.operator() == operator

@@ -165,7 +165,7 @@ class FormationPanel(QWidget):
             return
         self._show(operator, noise, "mask" if noted.get("nonfinite") == "mask" else "error")
         self._taken_over = True
-        set_note(self.note, f"Filled in from what '{name}' notes about itself.")
+        set_note(self.note, "Filled in from the layer's own notes.")
 
     def _show(self, operator: Operator, noise: Noise | None, nonfinite: Literal["error", "mask"]) -> None:
         self.forms.show_operator(operator, nonfinite)
