@@ -7,7 +7,7 @@ from pydantic import Field
 
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.options import Array, Options
-from napari_fidelity.core.spec import parse_one, parse_sum, parse_table
+from napari_fidelity.core.spec import number_text, parse_one, parse_sum, parse_table, write_sum
 
 
 class Blur(Options):
@@ -60,6 +60,29 @@ def test_parsed(text: str, expected: list[Options]) -> None:
 def test_refused(text: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         parse_sum(text, CLASSES, "operator")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([Blur()], "blur:sigma=1"),
+        ([Plain()], "plain"),
+        ([Blur(border="zero", sigma=0.1 + 0.2)], "blur:sigma=0.30000000000000004,border=zero"),
+        ([Blur(kernel=[[1, 0.5], [1e-9, -4]]), Plain()], "blur:sigma=1,kernel=[[1,0.5],[1e-09,-4]] + plain"),
+    ],
+)
+def test_written(options: list[Options], text: str) -> None:
+    assert write_sum(options) == text
+    assert parse_sum(text, CLASSES, "operator") == options
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3, "3"), (3.0, "3"), (-0.5, "-0.5"), (1e15, "1000000000000000.0"), (1e300, "1e+300"), (5e-324, "5e-324")],
+)
+def test_numbers(value: float, text: str) -> None:
+    assert number_text(value) == text
+    assert float(text) == value
 
 
 def test_tables() -> None:

@@ -21,7 +21,7 @@ from napari_fidelity.core.errors import (
 )
 from napari_fidelity.core.step import drain
 from napari_fidelity.methods import FineTune, Project
-from napari_fidelity.operators import Downsample, GaussianBlur, GaussianNoise, Identity, Mask
+from napari_fidelity.operators import Compose, Downsample, GaussianBlur, GaussianNoise, Identity, Mask
 from napari_fidelity.stopping import Budget, Discrepancy, HeldOut, LRLPIPSDrop, LRPSNRGain
 
 if TYPE_CHECKING:
@@ -396,6 +396,12 @@ def test_any_size(size: tuple[int, int], last_layer: Any, network: MakeNetwork) 
 def test_constant_image_stays_constant(value: float, network: MakeNetwork) -> None:
     result = tune(FineTune(), torch.full((1, 1, 16, 16), value), network())
     torch.testing.assert_close(result.image, torch.full((1, 1, 32, 32), value), atol=0.05, rtol=0)
+
+
+def test_a_composition_of_one_is_that_one(y: torch.Tensor, network: MakeNetwork) -> None:
+    single = tune(QUICK, y, network()).image
+    for parts in ([A], [Identity(), A]):
+        assert torch.equal(tune(QUICK, y, network(), operator=Compose(operators=parts)).image, single)
 
 
 def test_batch_and_other_float_types(network: MakeNetwork, scene: Scene) -> None:

@@ -35,8 +35,9 @@ def test_nested_compositions_are_flattened() -> None:
     inner = Compose(operators=[Identity(), Downsample(scale=2)])
     outer = Compose(operators=[inner, {"kind": "compose", "operators": [{"kind": "identity"}]}])
     assert [operator.kind for operator in outer.operators] == ["identity", "downsample", "identity"]
-    with pytest.raises(OptionError):
-        Compose(operators=[])
+    for wrong in ([], 3, [{"kind": "compose", "operators": 3}], [{"kind": "compose"}]):
+        with pytest.raises(OptionError, match="operators"):
+            Compose(operators=wrong)
 
 
 def test_separable_parts_are_fused() -> None:

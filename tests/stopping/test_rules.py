@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.step import Step
@@ -19,6 +21,7 @@ from napari_fidelity.stopping import (
     LRPSNRGain,
     LRPSNRLevel,
     Settled,
+    describe,
     parse_stop,
 )
 from napari_fidelity.stopping.rules import RULES
@@ -138,6 +141,59 @@ def test_round_trip(rule: StoppingRule) -> None:
 )
 def test_from_text(text: str, rule: StoppingRule) -> None:
     assert parse_stop(text) == rule
+
+
+positive = st.floats(0, exclude_min=True, allow_infinity=False)
+SINGLE: dict[type, st.SearchStrategy[Any]] = {
+    LRPSNRGain: st.builds(LRPSNRGain, delta=st.floats(0, allow_infinity=False), window=st.integers(1)),
+    LRLPIPSDrop: st.builds(LRLPIPSDrop, delta=st.floats(0, 1), window=st.integers(1, 99)),
+    LRPSNRLevel: st.builds(LRPSNRLevel, level=positive),
+    Discrepancy: st.builds(Discrepancy, tau=positive),
+    HeldOut: st.builds(
+        HeldOut, fraction=st.floats(0, 1, exclude_min=True, exclude_max=True), patience=st.integers(1)
+    ),
+    Settled: st.builds(Settled, change=positive),
+    Budget: st.builds(Budget, iterations=st.integers(0), seconds=st.none() | positive)
+    | st.builds(Budget, seconds=positive),
+}
+COMBINED = st.builds(AnyOf, rules=st.lists(st.one_of(SINGLE.values()), min_size=2, max_size=4))
+
+
+@pytest.mark.parametrize("cls", [*RULES, AnyOf])
+def test_text_comes_back(cls: type) -> None:
+    assert set(SINGLE) == set(RULES)
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(SINGLE.get(cls, st.one_of(COMBINED, st.builds(lambda a, b: AnyOf(rules=(a, b)), COMBINED, COMBINED))))
+    def check(rule: StoppingRule) -> None:
+        again = parse_stop(describe(rule))
+        assert again == rule
+        assert type(again) is cls
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (Settled(), "settled:change=0.002"),
+        (Budget(seconds=10), "budget:seconds=10"),
+        (Budget(iterations=5, seconds=1e-3), "budget:iterations=5,seconds=0.001"),
+        (HeldOut() | Budget(iterations=4), "held_out:fraction=0.05,patience=10 + budget:iterations=4"),
+        (AnyOf(rules=(Settled(),)), "settled:change=0.002"),
+    ],
+)
+def test_words(rule: StoppingRule, text: str) -> None:
+    assert describe(rule) == text
+
+
+def test_nested_combinations_are_flattened() -> None:
+    inner = AnyOf(rules=(Settled(), Discrepancy()))
+    plain = {"kind": "any", "rules": [{"kind": "any", "rules": [{"kind": "settled"}]}, {"kind": "held_out"}]}
+    assert AnyOf(rules=(Budget(iterations=3), inner)).rules == (Budget(iterations=3), Settled(), Discrepancy())
+    assert Recipe.parse({"stop": plain}).stop == Settled() | HeldOut()
+    with pytest.raises(OptionError, match="rules"):
+        AnyOf(rules=({"kind": "any", "rules": 3},))
 
 
 @pytest.mark.parametrize(

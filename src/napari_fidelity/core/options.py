@@ -67,6 +67,31 @@ class Options(BaseModel):
         return hash((type(self), self.model_dump_json()))
 
 
+def flattened(value: Any, whole: type[Options], field: str) -> Any:
+    """Return a list of parts with the parts of those in place of them that are wholes themselves.
+
+    Parameters
+    ----------
+    value
+        What was given for the field: options or plain values; anything but a list is returned as it is.
+    whole
+        The class that holds such a list.
+    field
+        Its name there.
+    """
+    if not isinstance(value, list | tuple):
+        return value
+    flat: list[Any] = []
+    for item in value:
+        inner: Any = None
+        if isinstance(item, whole):
+            inner = getattr(item, field)
+        elif isinstance(item, dict) and item.get("kind") == whole.model_fields["kind"].default:
+            inner = flattened(item.get(field), whole, field)
+        flat.extend(inner if isinstance(inner, tuple) else (item,))
+    return tuple(flat)
+
+
 def option_error(name: str, error: ValidationError) -> OptionError:
     """Turn pydantic's report into one sentence that names field, value and rule."""
     problems = []

@@ -1,4 +1,4 @@
-"""Declared options from text, as written on a command line, and from plain values.
+"""Declared options from text, as written on a command line, and from plain values; and the text for options.
 
 ``kind:option=value,option=value`` names one variant of a family and its options; ``a + b`` is a list of them.
 Values are numbers, words, or JSON (``scale=[1,2,2]``).
@@ -10,14 +10,17 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Declared = TypeVar("Declared", bound=Options)
 
+_LONGEST_ARRAY = 100  # numbers
 _COMMA = re.compile(",")
 _PLUS = re.compile(r"\+(?!\s*[\d.])")  # not the sign of a number
 
@@ -67,6 +70,51 @@ def parse_table(table: Mapping[str, Any], classes: Sequence[type[Declared]], wha
         return kinds[kind](**values)
     except OptionError as error:
         raise OptionError(error.what, found=error.found, do=_options_of(kind, kinds[kind])) from None
+
+
+def write_sum(parts: Iterable[Options]) -> str:
+    """Return the text that :func:`parse_sum` reads these options from; see :func:`write_one`."""
+    return " + ".join(write_one(part) for part in parts)
+
+
+def write_one(options: Options) -> str:
+    """Return the text that :func:`parse_one` reads these options from.
+
+    Numbers are always written, whatever the default; words where they differ from it.
+
+    Raises
+    ------
+    OptionError
+        If an array among them is too large to be written out.
+    """
+    written = []
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if name == "kind" or value is None or (isinstance(value, str | bool) and value == field.default):
+            continue
+        written.append(f"{name}={_text(name, value)}")
+    kind = _kind(type(options))
+    return f"{kind}:{','.join(written)}" if written else kind
+
+
+def number_text(value: float) -> str:
+    """Return a number as it is written, without a point where it is a whole one; exact."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        if value.size > _LONGEST_ARRAY:
+            shape = " × ".join(str(n) for n in value.shape)
+            raise OptionError(
+                f"'{name}' is too large to be written out", found=f"{shape} numbers", do="Keep it in a recipe file"
+            )
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(_text(name, item) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else number_text(value)
 
 
 def _options_of(kind: str, cls: type[Options]) -> str:

@@ -19,6 +19,7 @@ from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.options import Options
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
+from napari_fidelity.operators.identity import Identity
 from napari_fidelity.operators.resample import Downsample
 
 if TYPE_CHECKING:
@@ -157,9 +158,10 @@ def apply_to_features(operator: LinearOperator, z: torch.Tensor, n_channels: int
 
 def trained_part(operator: LinearOperator) -> Operator | None:
     """Return the downsampling at the end of an image formation model, if there is something before it."""
-    if not isinstance(operator, Compose) or not isinstance(operator.operators[-1], Downsample):
+    if not isinstance(operator, Compose):
         return None
-    return operator.operators[-1]
+    parts = [part for part in operator.operators if not isinstance(part, Identity)]
+    return parts[-1] if len(parts) > 1 and isinstance(parts[-1], Downsample) else None
 
 
 def generator(rng: int | torch.Generator) -> torch.Generator:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import Field, field_validator
 
 from napari_fidelity.core.errors import OperatorError
+from napari_fidelity.core.options import flattened
 from napari_fidelity.operators.base import Grid, Operator, check_ridge
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
 from napari_fidelity.operators.identity import Identity
@@ -41,17 +42,7 @@ class Compose(Operator):
     @field_validator("operators", mode="before")
     @classmethod
     def _flatten(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            return value
-        flat: list[Any] = []
-        for item in value:
-            if isinstance(item, Compose):
-                flat.extend(item.operators)
-            elif isinstance(item, dict) and item.get("kind") == "compose":
-                flat.extend(cls._flatten(item.get("operators", ())))
-            else:
-                flat.append(item)
-        return tuple(flat)
+        return flattened(value, cls, "operators")
 
     def chains(self, ndim: int) -> tuple[Chain, ...] | None:  # noqa: D102 - inherited
         fused: list[Chain] = [()] * ndim

@@ -1,4 +1,4 @@
-"""Operators and noise models from text, as written on a command line, and from plain values.
+"""Operators and noise models from text, as written on a command line, and from plain values; and their text.
 
 ``downsample:scale=4`` is one operator; ``gaussian_blur:sigma=1.6 + downsample:scale=2`` are two, the first one
 applied to the image first. Values are numbers, words, or JSON (``scale=[1,2,2]``).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_fidelity.core.spec import parse_one, parse_sum, parse_table
+from napari_fidelity.core.spec import parse_one, parse_sum, parse_table, write_sum
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import OPERATORS, Compose
 from napari_fidelity.operators.noise import NOISES, Noise
@@ -31,6 +31,20 @@ def parse_operator(spec: str | Mapping[str, Any] | Operator) -> Operator:
         return parse_table(spec, OPERATORS, "operator")
     parts = parse_sum(spec, OPERATORS, "operator")
     return parts[0] if len(parts) == 1 else Compose(operators=tuple(parts))
+
+
+def describe(model: Operator | Noise) -> str:
+    """Return the text that :func:`parse_operator` or :func:`parse_noise` reads this model from.
+
+    Numbers are always written, words where they differ from the default. A composition of a single operator is
+    written as that operator.
+
+    Raises
+    ------
+    OptionError
+        If it holds an array of more than a hundred numbers.
+    """
+    return write_sum(model.operators if isinstance(model, Compose) else (model,))
 
 
 def parse_noise(spec: str | Mapping[str, Any] | Noise) -> Noise:

@@ -37,7 +37,7 @@ def restore(
     *,
     operator: LinearOperator,
     method: Method | None = None,
-    model: Network | str | os.PathLike[str] | None = None,
+    model: Network | ModelReference | str | os.PathLike[str] | None = None,
     noise: Noise | None = None,
     stop: StoppingRule | None = None,
     seed: int = 0,
@@ -57,7 +57,7 @@ def restore(
     method
         What to do; :class:`FineTune` with its defaults if left out.
     model
-        A network, the id of a bundled one, or a model file.
+        A network, the id of a bundled one, a model file, or a :class:`ModelReference` to one of these.
     noise
         Noise model in the intensity units of the measurement.
     stop
@@ -97,7 +97,7 @@ def restore_steps(
     *,
     operator: LinearOperator | None = None,
     method: Method | None = None,
-    model: Network | str | os.PathLike[str] | None = None,
+    model: Network | ModelReference | str | os.PathLike[str] | None = None,
     noise: Noise | None = None,
     stop: StoppingRule | None = None,
     seed: int = 0,
@@ -209,10 +209,12 @@ def load_reference(reference: ModelReference, device: torch.device | str = "cpu"
     return network
 
 
-def _network(model: Network | str | os.PathLike[str] | None) -> tuple[Network | None, ModelReference | None]:
+def _network(
+    model: Network | ModelReference | str | os.PathLike[str] | None,
+) -> tuple[Network | None, ModelReference | None]:
     """Return the network itself if one was given, and the reference that a recipe keeps of it."""
-    if model is None:
-        return None, None
+    if model is None or isinstance(model, ModelReference):
+        return None, model
     if isinstance(model, str | os.PathLike):
         return None, ModelReference(name=str(model))
     info: Any = getattr(model, "info", None)

@@ -12,6 +12,7 @@ from napari_fidelity.stopping.rules import (
     LRPSNRLevel,
     Settled,
     StoppingRule,
+    describe,
     parse_stop,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "LRPSNRLevel",
     "Settled",
     "StoppingRule",
+    "describe",
     "parse_stop",
 ]

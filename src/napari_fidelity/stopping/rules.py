@@ -6,10 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from napari_fidelity.core.options import Options
-from napari_fidelity.core.spec import parse_sum
+from napari_fidelity.core.options import Options, flattened
+from napari_fidelity.core.spec import parse_sum, write_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,12 +195,17 @@ class Budget(StoppingRule):
 
 
 class AnyOf(StoppingRule):
-    """Stop as soon as one of several rules speaks."""
+    """Stop as soon as one of several rules speaks; nested combinations are flattened."""
 
     kind: Literal["any"] = "any"
     rules: tuple[SerializeAsAny[SingleRule], ...] = Field(
         min_length=1, description="The rules, asked in this order."
     )
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _flatten(cls, value: Any) -> Any:
+        return flattened(value, cls, "rules")
 
     def watch(self) -> Watcher:
         """Return a fresh watcher over all rules."""
@@ -247,6 +252,15 @@ def parse_stop(text: str) -> StoppingRule:
     """
     rules: list[StoppingRule] = parse_sum(text, RULES, "stopping rule")
     return rules[0] if len(rules) == 1 else AnyOf(rules=tuple(rules))
+
+
+def describe(rule: StoppingRule) -> str:
+    """Return the text that :func:`parse_stop` reads this rule from.
+
+    Numbers are always written, words where they differ from the default. A combination of a single rule is written
+    as that rule.
+    """
+    return write_sum(rule.parts())
 
 
 RULES: tuple[type[StoppingRule], ...] = (

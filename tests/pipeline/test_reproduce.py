@@ -1,0 +1,213 @@
+"""A recipe as a command and as a script: the same bits again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from napari_fidelity import Image, read_image, run_recipe, write_image
+from napari_fidelity.cli import main
+from napari_fidelity.core.errors import RecipeError
+from napari_fidelity.core.step import drain
+from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.operators import (
+    AiryBlur,
+    Blur,
+    Compose,
+    Downsample,
+    GaussianBlur,
+    GaussianNoise,
+    Identity,
+    Mask,
+    PoissonGaussianNoise,
+)
+from napari_fidelity.pipeline import ModelReference, Recipe
+from napari_fidelity.pipeline.reproduce import command_line, python_script
+from napari_fidelity.stopping import AnyOf, Budget, Discrepancy, HeldOut, LRPSNRGain, Settled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Scene
+
+A = Downsample(scale=2)
+SMALL = ModelReference(name="net.safetensors")
+SHORT = FineTune(iterations=2)
+GRAIN = np.random.default_rng(0).random((5, 5)).astype(np.float32)
+PUBLISHED = FineTune.lucas2020()
+
+RECIPES = {
+    "default": Recipe(operator=A, model=SMALL),
+    "hashed": Recipe(operator=A, model=SMALL, method=SHORT, software={"torch": "1"}),
+    "published": Recipe(operator=A, model=SMALL, method=PUBLISHED, stop=LRPSNRGain() | Budget(iterations=3)),
+    "published, chosen": Recipe(operator=A, model=SMALL, method=PUBLISHED.replace(iteration=2, snapshots=9)),
+    "nearly published": Recipe(operator=A, model=SMALL, method=FineTune.lucas2020(iterations=3, views=8)),
+    "options": Recipe(
+        operator=Compose(operators=[GaussianBlur(sigma=(0.7, 1e-3), border="zero"), Downsample(scale=2)]),
+        noise=PoissonGaussianNoise(gain=1e-5, offset=-20, sigma=3.25),
+        method=FineTune(
+            iterations=3, learning_rate=1e-5, schedule="constant", adaptive=False, last_layer="descend",
+            parameters="low_rank", rank=2, ridge=1e-7, pairs=0, reads="measurement", average=False, mask="edges",
+            tv=1 / 3, proximity=1e20, project=False, precision="float32", snapshots=2,
+        ),
+        stop=HeldOut(fraction=0.125, patience=1) | Discrepancy(tau=1.5),
+        model=SMALL,
+        seed=2**62,
+        scaling="percentile",
+        scope="slice",
+        channels="each",
+        nonfinite="mask",
+    ),
+    "projection": Recipe(operator=A, model=SMALL, method=Project(), noise=GaussianNoise(sigma=2)),
+    "projection, all the way": Recipe(operator=A, model=SMALL, method=Project(ridge=0), stop=Settled()),
+    "single parts": Recipe(
+        operator=Compose(operators=[Downsample(scale=2.0)]), model=SMALL, method=SHORT,
+        stop=AnyOf(rules=(Budget(iterations=0),)),
+    ),
+    "adapted": Recipe(operator=A, model=ModelReference(name="edsr-s-x4", scale=2), method=FineTune(iterations=1)),
+    "physics": Recipe(
+        operator=Downsample(scale=2) @ AiryBlur(pixel_size=200, wavelength=633), model=SMALL, method=Project()
+    ),
+    "output": Recipe(operator=A, model=SMALL, method=Apply()),
+    "kernel": Recipe(operator=A @ Blur(kernel=GRAIN), model=SMALL, method=Project()),
+    "missing pixels": Recipe(
+        operator=Compose(operators=[Downsample(scale=2), Mask(mask=np.eye(16, 18))]), model=SMALL, method=SHORT
+    ),
+    "weights": Recipe(
+        operator=A, model=SMALL, method=SHORT.replace(mask=np.linspace(0.5, 1, 32 * 36).reshape(32, 36))
+    ),
+    "stopped": Recipe(operator=A, model=SMALL, method=SHORT, channels="each", last_iterations=(1, 0)),
+}  # fmt: skip
+BY_FILE = {"output", "kernel", "missing pixels", "weights", "stopped"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, scene: Scene, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a gray and a colour measurement and a model."""
+    monkeypatch.chdir(tmp_path)
+    write_image(Image((scene(16, 18) * 4000 + 100).astype(np.uint16), "YX"), "in.tif")
+    write_image(Image((scene(3, 16, 18) * 4000 + 100).astype(np.uint16), "CYX"), "channels.tif")
+    (tmp_path / "net.safetensors").write_bytes(model_file.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("source", ["in.tif", "channels.tif"])
+def test_same_bits_from_command_and_script(name: str, source: str, folder: Path) -> None:
+    recipe = RECIPES[name]
+    result = drain(run_recipe(recipe, read_image(source)))
+    (folder / "recipe.json").write_text(recipe.to_json(), encoding="utf-8")
+    command = command_line(recipe, source, "again.tif")
+    assert command.startswith("napari-fidelity run recipe.json") == (name in BY_FILE)
+    assert main(shlex.split(command)[1:]) == 0
+    script = python_script(recipe, source, "once more.tif")
+    exec(compile(script, "script.py", "exec"), {})
+    for target in ("again.tif", "once more.tif"):
+        image = read_image(target)
+        assert np.array_equal(image.data, result.image.data, equal_nan=True), target
+        replay = Recipe.from_plain(image.metadata["napari-fidelity"])
+        assert replay.stop is None or recipe.stop is None or replay.stop.parts() == recipe.stop.parts()
+
+
+def test_words_of_the_commands() -> None:
+    files = "measurement.tif restored.tif --model net.safetensors"
+    assert command_line(RECIPES["default"]) == f"napari-fidelity correct {files} --operator downsample:scale=2"
+    assert command_line(RECIPES["published"]) == (
+        f"napari-fidelity correct {files} --operator downsample:scale=2 --preset lucas2020 "
+        "--stop 'lr_psnr:delta=0.04,window=1 + budget:iterations=3'"
+    )
+    assert command_line(RECIPES["published, chosen"]).endswith("--preset lucas2020 --iteration 2")
+    assert "--preset" not in command_line(RECIPES["nearly published"])
+    assert "--no-project" in command_line(RECIPES["nearly published"])
+    assert command_line(RECIPES["projection, all the way"]) == (
+        f"napari-fidelity project {files} --operator downsample:scale=2 --ridge 0"
+    )
+    assert "--scale 2" in command_line(RECIPES["adapted"])
+    assert command_line(RECIPES["output"], "a.tif", "b.tif") == "napari-fidelity run recipe.json a.tif b.tif"
+    assert "snapshots" not in command_line(RECIPES["options"]) + python_script(RECIPES["options"])
+
+
+def test_words_of_the_scripts() -> None:
+    assert python_script(RECIPES["published"], "a.tif", "b.tif") == (
+        """\
+import napari_fidelity as nf
+
+result = nf.restore(
+    nf.read_image('a.tif'),
+    operator=nf.operators.Downsample(scale=2),
+    method=nf.FineTune.lucas2020(),
+    model='net.safetensors',
+    stop=nf.stopping.LRPSNRGain() | nf.stopping.Budget(iterations=3),
+)
+nf.write_image(result.image, 'b.tif', provenance=result.provenance)
+print(result.stop_reason)
+"""
+    )
+    assert "method=nf.Apply()" in python_script(RECIPES["output"])
+    assert "last_iterations=(1, 0)" in python_script(RECIPES["stopped"])
+    assert 'nf.Recipe.read("recipe.json")' in python_script(RECIPES["kernel"])
+
+
+ODD_NAMES = ["my cells.tif", 'it\'s $HOME `x` \\ "quoted".tif', "-dash.tif", "ünï*.tif", "#1;2.tif"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_names_survive_the_shell(name: str) -> None:
+    for recipe in (RECIPES["options"], RECIPES["output"]):
+        command = command_line(recipe, name, "out " + name)
+        script = 'napari-fidelity() { printf "%s\\0" "$@"; }; ' + command
+        said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+        words = said.split("\0")
+        assert (f"./{name}" if name.startswith("-") else name) in words
+        assert "out " + name in words
+        if recipe.noise is not None:
+            assert "poisson_gaussian:gain=1e-05,offset=-20,sigma=3.25" in words
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no such names")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_all_the_way(name: str, folder: Path) -> None:
+    (folder / name).write_bytes((folder / "in.tif").read_bytes())
+    recipe = RECIPES["projection"]
+    assert main(shlex.split(command_line(recipe, name, "a.tif"))[1:]) == 0
+    exec(compile(python_script(recipe, name, "b.tif"), "script.py", "exec"), {})
+    assert np.array_equal(read_image("a.tif").data, read_image("b.tif").data)
+
+
+def test_quoting_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "name", "nt")
+    recipe = RECIPES["default"].replace(noise=GaussianNoise(sigma=2), stop=Settled() | Budget(iterations=3))
+    command = command_line(recipe, r"C:\Users\me\my cells.tif", "b.tif")
+    assert r'correct "C:\Users\me\my cells.tif" b.tif --model net.safetensors' in command
+    assert '--stop "settled:change=0.002 + budget:iterations=3"' in command
+    assert '--operator "downsample:scale=2"' in command
+
+
+def test_dtype(folder: Path) -> None:
+    recipe = RECIPES["projection"]
+    assert command_line(recipe, dtype="input").endswith(" --dtype input")
+    assert main(shlex.split(command_line(recipe, "in.tif", "a.tif", dtype="input"))[1:]) == 0
+    exec(compile(python_script(recipe, "in.tif", "b.tif", dtype="input"), "script.py", "exec"), {})
+    (folder / "recipe.json").write_text(RECIPES["kernel"].to_json(), encoding="utf-8")
+    exec(compile(python_script(RECIPES["kernel"], "in.tif", "c.tif", dtype="uint16"), "script.py", "exec"), {})
+    assert [read_image(f"{name}.tif").dtype for name in "abc"] == [np.uint16] * 3
+
+
+@pytest.mark.parametrize("make", [command_line, python_script])
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Recipe(model=SMALL), "names no image formation model:"),
+        (Recipe(operator=Identity()), "names no network:"),
+        (Recipe(), "no image formation model and no network"),
+    ],
+)
+def test_refused(make: Any, recipe: Recipe, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make(recipe)
