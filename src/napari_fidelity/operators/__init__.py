@@ -17,7 +17,7 @@ from napari_fidelity.operators.noise import (
 from napari_fidelity.operators.noise_level import estimate_noise
 from napari_fidelity.operators.resample import Downsample, resize
 from napari_fidelity.operators.separable import SeparableOperator
-from napari_fidelity.operators.spec import parse_noise, parse_operator
+from napari_fidelity.operators.spec import describe, parse_noise, parse_operator
 
 __all__ = [
     "NOISES",
@@ -41,6 +41,7 @@ __all__ = [
     "PoissonNoise",
     "SeparableOperator",
     "UniformBlur",
+    "describe",
     "estimate_noise",
     "parse_noise",
     "parse_operator",
