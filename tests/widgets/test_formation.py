@@ -30,6 +30,7 @@ from napari_fidelity.operators import (
 )
 from napari_fidelity.operators.psf import gaussian
 from napari_fidelity.widgets._formation import FormationPanel
+from napari_fidelity.widgets._from_layer import Background
 from napari_fidelity.widgets._lengths import PixelGrid
 from napari_fidelity.widgets._psf import widths_text
 
@@ -480,6 +481,26 @@ def test_a_large_psf_is_made_in_a_worker(panel: FormationPanel, viewer: Any, qtb
     bad = viewer.add_image(-gaussian(40.0), name="bad")
     take_psf(panel, bad)
     qtbot.waitUntil(lambda: "negative pixels" in panel.problem.text(), timeout=20_000)
+
+
+def test_only_the_last_answer_is_kept(panel: FormationPanel, qtbot: QtBot) -> None:
+    background = Background(panel)
+    for key in range(5):
+        with (
+            qtbot.waitSignal(background.ready, timeout=10_000),
+            pytest.raises(OperatorError, match="still being read"),
+        ):
+            background.get(key, "layer", lambda: np.ones(3), at_once=False)
+    assert background.get(4, "layer", lambda: np.ones(3), at_once=False).tolist() == [1, 1, 1]
+    qtbot.waitUntil(lambda: len(background.children()) == 1)
+
+    def fail() -> None:
+        raise ZeroDivisionError("no disk")
+
+    with qtbot.waitSignal(background.ready, timeout=10_000), pytest.raises(OperatorError):
+        background.get("bad", "layer", fail, at_once=False)
+    with pytest.raises(FidelityError, match="no disk"):
+        background.get("bad", "layer", fail, at_once=False)
 
 
 def test_a_psf_on_disk_is_read_in_a_worker(panel: FormationPanel, viewer: Any, qtbot: QtBot) -> None:

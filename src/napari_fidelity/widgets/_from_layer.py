@@ -55,6 +55,8 @@ class Background(QObject):
         if self._asked is None or self._asked.key != key:
             from napari_fidelity.widgets._worker import run_later
 
+            if self._asked is not None:
+                self._asked.deleteLater()  # an answer that comes yet is not wanted any more
             self._asked = _Question(self, key)
             run_later(make, self._asked.answer, self._asked.fail, name=f"Reading '{name}'")
         asked = self._asked
