@@ -95,6 +95,24 @@ def test_a_result_names_its_measurement_and_formation(make_napari_viewer, images
     assert dock.formation.operator() == A
 
 
+def test_the_formation_can_be_seen_and_changed(dock, viewer, images, qtbot):
+    dock.formation.expand(animate=False)
+    assert dock.formation.operator() == A
+    other = Downsample(scale=3)
+    dock.prefill(operator=other)
+    assert dock.formation.operator() == other
+
+
+def test_a_measurement_that_nobody_knows_asks_for_its_formation(make_napari_viewer, images):
+    viewer = make_napari_viewer()
+    layer = viewer.add_image(images["measured"], name="mine")
+    viewer.add_image(images["good"], name="good")
+    dock = CompareWidget(viewer)
+    assert not dock.formation.isExpanded()
+    dock.measurement.value = layer
+    assert dock.formation.isExpanded()
+
+
 def test_prefilled_with_a_run(make_napari_viewer, images):
     viewer = make_napari_viewer()
     layers = {name: viewer.add_image(image, name=name) for name, image in images.items()}
@@ -398,6 +416,7 @@ def test_a_dock_closed_during_a_run(dock, viewer, qtbot, monkeypatch):
 
 
 def test_nothing_is_held_of_deleted_layers(dock, viewer, qtbot):
+    dock.formation.expand(animate=False)
     score(qtbot, dock)
     finish(qtbot, dock, dock.add_differences)
     dock.profile.draw()

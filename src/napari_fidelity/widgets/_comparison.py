@@ -182,6 +182,14 @@ class Comparison:
         return metrics.data_range_of(np.array(ends)) if ends else 1.0
 
 
+def load_libraries() -> None:
+    """Import what scores need, so that the first comparison does not wait for it."""
+    import skimage.metrics  # noqa: F401
+    import torch  # noqa: F401
+
+    import napari_fidelity.metrics  # noqa: F401
+
+
 def _mean(name: str, rows: Sequence[Row]) -> Row:
     """Return the mean of a layer's slices, of those that have the number."""
     from napari_fidelity.metrics import Row

@@ -9,6 +9,8 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFormLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_fidelity.widgets._ticks import comparable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -156,7 +158,7 @@ def layer_combo(
     """
 
     def choices(_: object) -> list[tuple[str, Any]]:
-        offered = accept or _is_image
+        offered = accept or comparable
         layers = [(layer.name, layer) for layer in viewer.layers if offered(layer)]
         return ([(none, None)] if none else []) + layers
 
@@ -164,12 +166,6 @@ def layer_combo(
     narrow(combo.native)
     combo.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return combo
-
-
-def _is_image(layer: object) -> bool:
-    from napari.layers import Image
-
-    return isinstance(layer, Image)
 
 
 class LazyFold(QCollapsible):

@@ -39,6 +39,11 @@ class FormationFold(LazyFold):
         elif layer is not None and not self._known:
             self.expand(animate=False)
 
+    def reset_choices(self) -> None:
+        """Offer the layers there are now, as masks and the like."""
+        if self.widget is not None:
+            self.widget.reset_choices()
+
     def know(self, operator: Operator, noise: Noise | None) -> None:
         """Take a formation from elsewhere."""
         self._known = {"operator": operator, "noise": noise}

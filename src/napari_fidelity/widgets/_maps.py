@@ -93,13 +93,14 @@ def add_maps(viewer: ViewerModel, maps: Maps) -> list[Layer]:
     from napari_fidelity.widgets._layers import add_result
 
     largest = max((each.largest for each in maps.made), default=0.0) or 1.0
+    look = {
+        "colormap": _colormap(), "contrast_limits": (-largest, largest), "gamma": 1.0, "opacity": 1.0,
+        "blending": "translucent",
+    }  # fmt: skip
     layers = []
     for each in maps.made:
-        layer = add_result(viewer, each.source, each.image, name=each.name)
-        layer.colormap, layer.gamma, layer.blending, layer.opacity = _colormap(), 1.0, "translucent", 1.0
-        layer.contrast_limits_range = (-4 * largest, 4 * largest)
-        layer.contrast_limits = (-largest, largest)
-        layers.append(layer)
+        source = replace(each.source, look={**each.source.look, **look}, limits_range=(-4 * largest, 4 * largest))
+        layers.append(add_result(viewer, source, each.image, name=each.name))
     return layers
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtGui import QFontMetrics, QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_fidelity.metrics import Row
     from napari_fidelity.widgets._comparison import Scored, Scores
 
+_PADDING = 8  # px around a number
 _LINES = 12  # lines shown before the table scrolls
 
 
@@ -87,7 +88,6 @@ class ScoreTable(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._scores: Scores | None = None
-        self._several = False
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._fit)
@@ -111,6 +111,8 @@ class ScoreTable(QWidget):
         shortcut = QShortcut(QKeySequence(QKeySequence.StandardKey.Copy), self.tree)
         shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
         shortcut.activated.connect(self.copy)
+        for opened in (self.tree.itemExpanded, self.tree.itemCollapsed):
+            opened.connect(lambda _: self._later.start(0))
         self.show_scores(None)
 
     def show_scores(self, scores: Scores | None, caption: str = "") -> None:
@@ -128,7 +130,6 @@ class ScoreTable(QWidget):
         best = {column.score: _best(column, rows) for column in COLUMNS}
         for scored in scores.layers:
             self._add(scored, best, several)
-        self._several = several
         self._fit()
         set_note(self.caption, caption)
         set_note(self.notes, _remarks(rows))
@@ -182,20 +183,40 @@ class ScoreTable(QWidget):
     def _fit(self) -> None:
         """Make the table as high as its lines; share the width among the columns, if it is enough for all."""
         tree = self.tree
-        header = tree.header()
-        shown = [i for i in range(1, tree.columnCount()) if not tree.isColumnHidden(i)]
-        # Without slices the first column has nothing but the names, which reach over all columns.
-        least = {0: header.sectionSizeHint(0) + tree.sizeHintForColumn(0) if self._several else 1}
-        least |= {i: max(tree.sizeHintForColumn(i), header.sectionSizeHint(i)) for i in shown}
-        spare = max(tree.viewport().width() - sum(least.values()), 0)
-        for i, width in least.items():
-            tree.setColumnWidth(i, width + (spare // len(shown) if i and shown else 0))
-        items = [tree.topLevelItem(i) for i in range(min(tree.topLevelItemCount(), _LINES))]
-        height = sum(tree.visualItemRect(item).height() for item in items)
-        bar = (
-            tree.horizontalScrollBar().sizeHint().height() if sum(least.values()) > tree.viewport().width() else 0
-        )
-        tree.setFixedHeight(header.sizeHint().height() + height + bar + 2 * tree.frameWidth() + 2)
+        room = tree.viewport().width()
+        widths = self._widths(arrows=True)
+        if sum(widths.values()) > room:  # the tooltips tell the better direction as well
+            widths = self._widths(arrows=False)
+        spare = max(room - sum(widths.values()), 0) // max(len(widths) - 1, 1)
+        for i, width in widths.items():
+            tree.setColumnWidth(i, width + (spare if i else 0))
+        item, heights = tree.topLevelItem(0), []
+        while item is not None and len(heights) < _LINES:
+            heights.append(tree.visualItemRect(item).height())
+            item = tree.itemBelow(item)
+        bar = tree.horizontalScrollBar().sizeHint().height() if sum(widths.values()) > room else 0
+        tree.setFixedHeight(tree.header().sizeHint().height() + sum(heights) + bar + 2 * tree.frameWidth() + 2)
+
+    def _widths(self, arrows: bool) -> dict[int, int]:
+        """Return the least width of each column; Qt's own hints are too wide for five of them in a narrow dock."""
+        tree = self.tree
+        bold = tree.font()
+        bold.setBold(True)
+        wide = QFontMetrics(bold).horizontalAdvance
+        layers = self._scores.layers if self._scores else ()
+        # The names reach over all columns: in the first one only positions of slices count.
+        places = [row.name.removeprefix(scored.row.name) for scored in layers for row in scored.slices]
+        widths = {0: max((wide(place) for place in places), default=1 - 3 * tree.indentation())}
+        widths[0] += 3 * tree.indentation()
+        rows = [row for scored in layers for row in (scored.row, *scored.slices)]
+        for i, column in enumerate(COLUMNS, 1):
+            head = column.head if arrows else column.head.split()[0]
+            tree.headerItem().setText(i, head)
+            if not tree.isColumnHidden(i):
+                texts = [_cell(column, getattr(row, column.score)) for row in rows]
+                title = tree.header().fontMetrics().horizontalAdvance(head)
+                widths[i] = max(*(wide(text) for text in texts), title) + _PADDING
+        return widths
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Share the new width among the columns."""
@@ -224,6 +245,7 @@ def _tree() -> QTreeWidget:
     for i, column in enumerate(COLUMNS, 1):
         head.setToolTip(i, column.meaning)
         head.setTextAlignment(i, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+    tree.header().setStyleSheet("QHeaderView::section { padding: 2px; }")
     tree.header().setMinimumSectionSize(1)
     tree.header().setStretchLastSection(False)
     tree.header().setSectionsMovable(False)

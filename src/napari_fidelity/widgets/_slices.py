@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.errors import ShapeError
+from napari_fidelity.core.errors import ImageError, ShapeError
+from napari_fidelity.widgets._guess import guess_axes
 from napari_fidelity.widgets._news import News
+from napari_fidelity.widgets._planes import slice_index
+from napari_fidelity.widgets._units import world_units
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
+    from napari.components import ViewerModel
+    from napari.layers import Layer
     from numpy.typing import NDArray
 
     from napari_fidelity.core.arrays import Image
@@ -24,6 +29,33 @@ if TYPE_CHECKING:
 
 class Stopped(Exception):
     """The user asked to stop while a layer was being read."""
+
+
+def shown_source(viewer: ViewerModel, layer: Layer, every_slice: bool = False) -> Source:
+    """Return a layer at the slice the viewer shows.
+
+    Parameters
+    ----------
+    viewer, layer
+        A layer of this viewer.
+    every_slice
+        Whether the first slice will do where the layer has none there.
+
+    Raises
+    ------
+    ImageError
+        If the layer holds no image, or has no slice where the viewer stands.
+    """
+    from napari_fidelity.widgets._layers import Source
+
+    axes = guess_axes(layer)
+    try:
+        index = slice_index(layer, viewer.dims.point, axes, units=world_units(viewer))
+    except ImageError:
+        if not every_slice:
+            raise
+        index = {axis: 0 for axis in axes if axis in "TZC"}
+    return Source.of(layer, axes, index)
 
 
 def read(source: Source) -> Generator[News, str | None, Image]:

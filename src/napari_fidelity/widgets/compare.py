@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QSizePolicy, QWidget
 
 from napari_fidelity.core.errors import FidelityError, ImageError
 from napari_fidelity.widgets._arrange import ArrangePanel
@@ -17,7 +18,7 @@ from napari_fidelity.widgets._run_bar import RunBar
 from napari_fidelity.widgets._score_options import ScoreOptions
 from napari_fidelity.widgets._score_table import ScoreTable
 from napari_fidelity.widgets._ticks import LayerTicks, comparable, partner_of
-from napari_fidelity.widgets._worker import Job, Outcome
+from napari_fidelity.widgets._worker import Job, Outcome, run_later
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
     from napari_fidelity.operators import Noise, Operator
     from napari_fidelity.widgets._comparison import Comparison, Scores
-    from napari_fidelity.widgets._layers import Source
     from napari_fidelity.widgets._maps import Maps
+
+
+_WARM_UP = 400  # ms after which the metrics are loaded, in the background
 
 
 class CompareWidget(Dock):
@@ -43,6 +46,10 @@ class CompareWidget(Dock):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(napari_viewer)
         self._chosen = False  # whether the user chose the reference or the measurement
+        self._warm = QTimer(self)
+        self._warm.setSingleShot(True)
+        self._warm.timeout.connect(self._load)
+        self._warmed = False
         self.ticks = LayerTicks(napari_viewer)
         self.reference = layer_combo(
             napari_viewer, "The true image, if there is one: PSNR, SSIM and LPIPS are taken against it",
@@ -72,9 +79,11 @@ class CompareWidget(Dock):
         self.refresh()
 
     def _lay_out(self) -> None:
-        self.section(
-            "Layers", self.ticks, rows(reference=self.reference.native, measurement=self.measurement.native)
-        )
+        against = rows(reference=self.reference.native, measurement=self.measurement.native)
+        # Names of layers differ in their ends: the boxes get all the width there is.
+        against.layout().setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapAllRows)
+        against.layout().setVerticalSpacing(1)
+        self.section("Layers", self.ticks, against)
         self.column.addWidget(self.formation)
         self.section("Options", self.options, folded=True)
         self.bar.run_button.setText("&Compare")
@@ -140,8 +149,12 @@ class CompareWidget(Dock):
 
     def refresh(self, event: object = None) -> None:
         """Offer the layers there are now."""
+        before = self.measurement.value
         self.reference.reset_choices()
         self.measurement.reset_choices()
+        if self.measurement.value is not before:  # it is gone, and magicgui does not tell
+            self._measurement_chosen()
+        self.formation.reset_choices()
         self.ticks.refresh()
         if not self._chosen:
             self._guess()
@@ -176,6 +189,14 @@ class CompareWidget(Dock):
         self.formation.setVisible(self.measurement.value is not None)
         ready = self.reference.value is not None or self.measurement.value is not None
         self.bar.set_ready(ready, "" if ready else "Choose a reference, a measurement or both first.")
+        if ready and not self._warmed:
+            self._warmed = True
+            self._warm.start(_WARM_UP)
+
+    def _load(self) -> None:
+        from napari_fidelity.widgets._comparison import load_libraries
+
+        run_later(load_libraries, lambda _: None, lambda _: None, name="Loading the metrics")
 
     # -- computing --------------------------------------------------------------------------------------------
 
@@ -188,6 +209,7 @@ class CompareWidget(Dock):
             If something is missing or impossible.
         """
         from napari_fidelity.widgets._comparison import Comparison
+        from napari_fidelity.widgets._slices import shown_source
 
         reference, measurement = self.reference.value, self.measurement.value
         layers = [layer for layer in self.ticks.layers() if layer is not reference and self._scorable(layer)]
@@ -195,9 +217,9 @@ class CompareWidget(Dock):
             raise ImageError("There is nothing to compare", do="Tick a layer other than the reference")
         settings = self.options.settings()
         return Comparison(
-            tuple(self._source(layer, settings.every_slice) for layer in layers),
-            None if reference is None else self._source(reference, settings.every_slice),
-            None if measurement is None else self._source(measurement, settings.every_slice),
+            tuple(shown_source(self.viewer, layer, settings.every_slice) for layer in layers),
+            None if reference is None else shown_source(self.viewer, reference, settings.every_slice),
+            None if measurement is None else shown_source(self.viewer, measurement, settings.every_slice),
             None if measurement is None else self.formation.operator(),
             settings,
         )
@@ -208,19 +230,6 @@ class CompareWidget(Dock):
         if layer is not self.measurement.value:
             return True
         return reference is not None and full_data(layer).shape == full_data(reference).shape
-
-    def _source(self, layer: Layer, every_slice: bool) -> Source:
-        from napari_fidelity.widgets._layers import Source, guess_axes, slice_index
-        from napari_fidelity.widgets._units import world_units
-
-        axes = guess_axes(layer)
-        try:
-            index = slice_index(layer, self.viewer.dims.point, axes, units=world_units(self.viewer))
-        except ImageError:
-            if not every_slice:
-                raise
-            index = {axis: 0 for axis in axes if axis in "TZC"}
-        return Source.of(layer, axes, index)
 
     def start(self) -> None:
         """Score the ticked layers."""
