@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import napari
@@ -90,7 +91,7 @@ def corrected(viewer: napari.Viewer) -> tuple[float, float]:
     timer.stop()
     seconds = time.perf_counter() - start
     viewer.window.remove_dock_widget(dock)
-    return max(b - a for a, b in zip(ticks, ticks[1:], strict=False)), seconds
+    return max(b - a for a, b in pairwise(ticks)), seconds
 
 
 def wait(milliseconds: int) -> None:

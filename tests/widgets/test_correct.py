@@ -44,8 +44,12 @@ def run(dock: CorrectWidget, qtbot: Any) -> Any:
 
 def _started(dock: CorrectWidget) -> Any:
     dock.bar.run_button.click()
-    assert dock.run is not None, dock.bar.message
+    assert dock.run is not None, said(dock)
     return dock.run
+
+
+def said(dock: CorrectWidget) -> str:
+    return dock.bar.message.text().replace("\u200b", "")  # which lets long words wrap
 
 
 def names(dock: CorrectWidget) -> list[str]:
@@ -67,7 +71,7 @@ def test_output_and_corrected_image_lie_on_the_measurement(dock: CorrectWidget, 
         assert layer.contrast_limits == cells.contrast_limits
     assert len(dock.run.history) == len(outcome.value.history)
     np.testing.assert_array_equal(corrected.data, outcome.value.image.data)
-    assert "LR-PSNR" in dock.bar.message
+    assert "LR-PSNR" in said(dock)
     assert not dock.bar.running
 
 
@@ -108,8 +112,9 @@ def test_stop_keeps_the_best_so_far(dock: CorrectWidget, qtbot: Any, pauses: boo
         if pauses:
             dock.bar.pause_button.click()
             qtbot.waitUntil(lambda: started.job.state == "paused", timeout=SECONDS)
+            qtbot.wait(400)  # the iteration it was in
             seen = len(started.history)
-            qtbot.wait(200)
+            qtbot.wait(300)
             assert len(started.history) == seen
         dock.bar.stop_button.click()
     outcome = blocker.args[0]
@@ -212,7 +217,7 @@ def test_an_error_in_any_stage_is_one_message(
     assert isinstance(outcome.error, FidelityError)
     if error in ("memory", "cuda"):
         assert isinstance(outcome.error, MemoryNeededError)
-    assert str(outcome.error) == dock.bar.message
+    assert str(outcome.error) == said(dock)
     assert not dock.bar.running
     assert len(dock.viewer.layers) <= before + 1
     assert run(dock, qtbot).kind == "done"  # and nothing is broken
@@ -242,7 +247,7 @@ def test_a_missing_model_file_is_named(dock: CorrectWidget, qtbot: Any, tmp_path
     dock.model.choose(str(tmp_path / "gone.safetensors"))
     qtbot.waitUntil(lambda: dock.model.error is not None, timeout=SECONDS)
     dock.bar.run_button.click()
-    assert "gone.safetensors" in dock.bar.message
+    assert "gone.safetensors" in said(dock)
     assert not dock.bar.running
 
 
@@ -256,7 +261,7 @@ def test_a_model_file_deleted_after_it_was_chosen(
     copy.unlink()
     outcome = run(dock, qtbot)
     assert outcome.kind == "failed"
-    assert "copy.safetensors" in dock.bar.message
+    assert "copy.safetensors" in said(dock)
 
 
 @pytest.mark.parametrize("axes", ["TYX", "ZYX"])
@@ -265,6 +270,7 @@ def test_stacks_are_corrected_slice_by_slice(dock: CorrectWidget, scene: Any, qt
     labels = tuple(axes.lower())
     layer = dock.viewer.add_image(stack, name="stack", scale=(2, 0.5, 0.5), axis_labels=labels)
     dock.layer.value = layer
+    dock.axes.set_axes(axes, {})
     outcome = run(dock, qtbot)
     assert outcome.kind == "done", outcome.error
     result = dock.viewer.layers[-1]
@@ -296,7 +302,7 @@ def test_rgb_multiscale_and_named_errors(dock: CorrectWidget, scene: Any, qtbot:
     assert dock.viewer.layers[-1].rgb
     dock.layer.value = dock.viewer.add_image(np.full((16, 16), np.nan, np.float32), name="empty")
     assert run(dock, qtbot).kind == "failed"
-    assert "NaN" in dock.bar.message
+    assert "NaN" in said(dock)
 
 
 def test_without_a_layer_it_says_what_to_do(make_napari_viewer: Callable[..., Any], qtbot: Any) -> None:
@@ -304,15 +310,19 @@ def test_without_a_layer_it_says_what_to_do(make_napari_viewer: Callable[..., An
     dock = CorrectWidget(viewer)
     viewer.window.add_dock_widget(dock)
     dock.bar.run_button.click()
-    assert "sample" in dock.bar.message
+    assert "sample" in said(dock)
 
 
 def test_nothing_of_a_run_stays_alive(dock: CorrectWidget, qtbot: Any) -> None:
-    import torch
-
+    before = {id(item) for item in tensors()}
     run(dock, qtbot)
     dock.result.clear()
     dock.run = None
+    assert not [item for item in tensors() if id(item) not in before]
+
+
+def tensors() -> list[Any]:
+    import torch
+
     gc.collect()
-    alive = [item for item in gc.get_objects() if isinstance(item, torch.Tensor) and item.numel() >= 24 * 20]
-    assert not alive
+    return [item for item in gc.get_objects() if isinstance(item, torch.Tensor) and item.numel() >= 9]

@@ -167,7 +167,7 @@ def kept_for_backward(run: Callable[[torch.Tensor], Pass], y: torch.Tensor) -> t
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, an output would keep the graph alive that keeps it
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         result = run(y)  # kept alive to the end, so that no storage is freed and counted again

@@ -1,5 +1,6 @@
 """Image formation models ``A`` and noise models."""
 
+from napari_fidelity.operators._caches import clear_caches
 from napari_fidelity.operators.base import Grid, Operator
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
 from napari_fidelity.operators.compose import OPERATORS, AnyOperator, Compose
@@ -41,6 +42,7 @@ __all__ = [
     "PoissonNoise",
     "SeparableOperator",
     "UniformBlur",
+    "clear_caches",
     "describe",
     "estimate_noise",
     "parse_noise",

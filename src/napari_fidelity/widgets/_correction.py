@@ -87,12 +87,16 @@ def correct(request: Request, history: list[Record]) -> Work:
     limit_memory(request.memory_limit)
     spare_a_core()
     try:
-        image = yield from read(request.source)
+        return (yield from _stages(request, history))
     except Stopped:
         return None
+
+
+def _stages(request: Request, history: list[Record]) -> Work:
+    image = yield from read(request.source)
     yield News("note", text="Loading the network")
     network, recipe = _load(request.recipe, request.device)
-    asked = yield _needs(recipe, image, request.device)
+    asked = yield _needs(request, recipe, image, network)
     if asked:
         return None
     if request.output and network is not None:
@@ -115,11 +119,11 @@ def _load(recipe: Recipe, device: str) -> tuple[RestorationNetwork | None, Recip
     return network, recipe.replace(model=recipe.model.replace(sha256=network.info.sha256 or None))
 
 
-def _needs(recipe: Recipe, image: Image, device: str) -> News:
+def _needs(request: Request, recipe: Recipe, image: Image, network: RestorationNetwork | None) -> News:
     from napari_fidelity.core.errors import MemoryNeededError
     from napari_fidelity.pipeline import memory_needed
 
-    need = memory_needed(recipe, image, device)
+    need = memory_needed(recipe, image, request.device, network=network, dtype=request.dtype)
     total = need.image + need.method
     words = f"about {gigabytes(total)} of memory"
     if need.free is not None and total > need.free:

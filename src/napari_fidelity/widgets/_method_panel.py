@@ -144,14 +144,16 @@ class MethodPanel(QWidget):
         from napari_fidelity.methods import FineTune, Project
 
         kind = self.combo.currentData()
-        made = {"finetune": FineTune, "lucas2020": FineTune.lucas2020, "project": Project}[kind]()
+        made: Method = {"finetune": FineTune(), "lucas2020": FineTune.lucas2020(), "project": Project()}[kind]
         before, self._method = self._method, made
         if self.options.widget is not None:
             if type(before) is type(made):
                 self.options.widget.set_value(made)
             else:
                 self.options.rebuild()
-        self.combo.setToolTip(f"How the network's output is made to agree with the measurement. {_METHODS[kind][1]}")
+        self.combo.setToolTip(
+            f"How the network's output is made to agree with the measurement. {_METHODS[kind][1]}"
+        )
         for fold in (self.stopping, self.masking):
             fold.setVisible(kind != "project")
         self.changed.emit()
@@ -178,7 +180,9 @@ class MethodPanel(QWidget):
         from napari_fidelity.pipeline import Recipe
         from napari_fidelity.widgets._options import OptionsForm
 
-        form = OptionsForm(Recipe, leave_out=tuple(name for name in Recipe.model_fields if name not in _RECIPE_FIELDS))
+        form = OptionsForm(
+            Recipe, leave_out=tuple(name for name in Recipe.model_fields if name not in _RECIPE_FIELDS)
+        )
         form.set_value(Recipe(**self._fields))
         form.changed.connect(self.changed)
         return form

@@ -135,7 +135,7 @@ class Pump:
         except BaseException as error:  # a SystemExit here would end napari
             outcome = Outcome("failed", error=explained(error, self._name))
         self._work = self._skipped = None
-        _give_back_gpu_memory()
+        _give_back_memory()
         with self._wake:
             if not self._abandoned:
                 self._outcome = outcome
@@ -289,10 +289,13 @@ def _let_go(error: BaseException | None) -> None:
         error = following
 
 
-def _give_back_gpu_memory() -> None:
+def _give_back_memory() -> None:
+    """Release what operators keep for the next call, and what torch holds in reserve on a graphics card."""
     if "torch" not in sys.modules:
         return
     from napari_fidelity.core.lazy import torch
+    from napari_fidelity.operators import clear_caches
 
+    clear_caches()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

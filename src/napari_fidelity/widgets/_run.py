@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_fidelity.widgets._correction import Request, Shown, correct
 from napari_fidelity.widgets._layers import add_result
 from napari_fidelity.widgets._live import LiveLayer
+from napari_fidelity.widgets._pump import explained
 from napari_fidelity.widgets._worker import Job, News, Outcome
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class CorrectionRun(QObject):
         self.live = LiveLayer(viewer, source, f"{source.name} – {_RESULTS[request.recipe.method.kind]}")
         self.output: Layer | None = None
         self.fit_before: float | None = None
+        self._problem: Exception | None = None
         self.job = Job(partial(correct, request, self.history), name=self.live.name, rate=rate)
         self.job.changed.connect(self._changed)
         self.job.ended.connect(self._ended)
@@ -59,6 +62,13 @@ class CorrectionRun(QObject):
         self.job.start()
 
     def _changed(self, news: News) -> None:
+        try:
+            self._show(news)
+        except Exception as error:  # raised into Qt's event loop it would be nobody's
+            self._problem = explained(error, f"Showing '{self.live.name}'")
+            self.job.stop("its layer could not be shown")
+
+    def _show(self, news: News) -> None:
         if news.kind == "needs":
             self.memory_known.emit(news.value)
         elif news.kind == "output":
@@ -72,12 +82,19 @@ class CorrectionRun(QObject):
 
     def _ended(self, outcome: Outcome) -> None:
         _running.discard(self)
-        result: Result[Image] | None = outcome.value
-        if result is not None:
-            self.live.finish(result.image)
+        try:
+            self._show_last(outcome)
+        except Exception as error:
+            self._problem = explained(error, f"Showing '{self.live.name}'")
+        if self._problem is not None:
+            outcome = replace(outcome, kind="failed", error=outcome.error or self._problem)
+        self.finished.emit(outcome)
+
+    def _show_last(self, outcome: Outcome) -> None:
+        if outcome.value is not None:
+            self.live.finish(outcome.value.image)
         elif self.live.shown and self.live.layer is not None:
             self.live.layer.name = f"{self.live.name} (unfinished)"
-        self.finished.emit(outcome)
 
 
 _RESULTS = {"finetune": "corrected", "project": "projected"}

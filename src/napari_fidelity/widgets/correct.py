@@ -45,7 +45,9 @@ class CorrectWidget(Dock):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(napari_viewer)
         self.run: CorrectionRun | None = None
-        self.layer = layer_combo(napari_viewer, "The image to correct: what the microscope, camera or scanner recorded")
+        self.layer = layer_combo(
+            napari_viewer, "The image to correct: what the microscope, camera or scanner recorded"
+        )
         self.axes = AxesTable()
         self.model = ModelPicker(settings().model_folder)
         self.formation = FormationPanel(napari_viewer)
@@ -200,8 +202,12 @@ class CorrectWidget(Dock):
 
     def _finished(self, outcome: Outcome) -> None:
         run = self.run
-        if run is None or outcome.kind == "failed":
-            return  # said by the bar
+        if run is None:
+            return
+        if outcome.error is not None:
+            if str(outcome.error) != self.bar.message.text():  # the bar has shown what the job itself met with
+                self.bar.show_message(str(outcome.error), error=True)
+            return
         self.curve.set_history(run.history)
         if outcome.value is not None:
             self.result.show_result(outcome.value, run.live)
@@ -269,7 +275,9 @@ class CorrectWidget(Dock):
         if recipe.operator is not None:
             self.formation.set_formation(recipe.operator, recipe.noise, nonfinite=recipe.nonfinite)
         self.method.set_recipe(recipe)
-        lost = "" if measured is not None else f" Its measurement '{source.get('layer', '?')}' is not in the viewer."
+        lost = (
+            "" if measured is not None else f" Its measurement '{source.get('layer', '?')}' is not in the viewer."
+        )
         self.bar.show_message(f"These are the settings of '{layer.name}'.{lost}")
 
 
