@@ -134,4 +134,3 @@ def _simulated(
         )
     error = np.asarray(image.data, np.float64) - y.data
     return image, float(np.sqrt(np.nanmean(np.square(error))))
-

@@ -96,9 +96,7 @@ class LiveLayer:
         return self.layer
 
 
-def _placed(
-    block: Image, axes: str, position: Mapping[str, int]
-) -> tuple[NDArray[Any], tuple[Any, ...]]:
+def _placed(block: Image, axes: str, position: Mapping[str, int]) -> tuple[NDArray[Any], tuple[Any, ...]]:
     """Return a block's values in the order of the layer's axes, and the index they belong at."""
     order = [block.axes.index(axis) for axis in axes if axis in block.axes]
     where = tuple(position.get(axis, slice(None)) for axis in axes)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_fidelity.pipeline import Recipe
 
+
 def recipe_of(layer: Layer | None) -> Recipe:
     """Return the recipe a result layer was made with.
 
@@ -91,7 +92,9 @@ class ReproduceBar(QWidget):
         self.load = QPushButton("&Load its settings")
         self.load.setToolTip("Set everything in this dock as it was when the selected result layer was made")
         self.copy = QPushButton("Cop&y as")
-        self.copy.setToolTip("Copy how to make the selected result again: on the command line, in Python, as a recipe")
+        self.copy.setToolTip(
+            "Copy how to make the selected result again: on the command line, in Python, as a recipe"
+        )
         menu = QMenu(self.copy)
         for label, form in (("Command line", "command"), ("Python script", "script"), ("Recipe", "recipe")):
             menu.addAction(label, lambda form=form: self._copy(form))
