@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QFormLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from qtpy.QtWidgets import QComboBox
 
+_HEADING = (
+    "QPushButton { text-align: left; border: 1px solid transparent; padding: 3px; }"
+    "QPushButton:focus { border: 1px solid palette(highlight); }"
+)
 _WIDTH = 300  # the narrowest dock, in pixels
 
 
@@ -83,25 +88,47 @@ class Dock(QWidget):
         return fold
 
 
-def fold_away(title: str, *widgets: QWidget, folded: bool = True) -> QCollapsible:
+class Fold(QCollapsible):
+    """A heading that folds away what is below it."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self._title = title
+        # superqt draws the triangle once, in a colour that napari's style sheets know nothing of
+        self.toggleButton().setIcon(QIcon())
+        self.toggleButton().setStyleSheet(_HEADING)
+        self.setDuration(0)  # an animation would redraw the whole column many times
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.layout().setSpacing(2)
+        self.content().layout().setContentsMargins(8, 0, 0, 4)
+        # the keyboard passes by what is folded away
+        self.content().setVisible(False)
+        self.toggled.connect(self._turned)
+        self._turned(False)
+
+    def setText(self, text: str) -> None:
+        """Set the heading."""
+        self._title = text
+        super().setText(f"{'▾' if self.isExpanded() else '▸'} {text}")
+
+    def text(self) -> str:
+        """Return the heading."""
+        return self._title
+
+    def _turned(self, opened: bool) -> None:
+        self.toggleButton().setIcon(QIcon())
+        self.content().setVisible(opened)
+        self.setText(self._title)
+
+
+def fold_away(title: str, *widgets: QWidget, folded: bool = True) -> Fold:
     """Return widgets under a heading that folds them away."""
-    fold = QCollapsible(title)
-    fold.setDuration(0)  # an animation would redraw the whole column many times
-    _tighten(fold)
+    fold = Fold(title)
     for widget in widgets:
         fold.addWidget(widget)
     if not folded:
         fold.expand(animate=False)
     return fold
-
-
-def _tighten(fold: QCollapsible) -> None:
-    """Let a fold take the room of its heading and its content, and the keyboard pass by what is folded away."""
-    fold.layout().setContentsMargins(0, 0, 0, 0)
-    fold.layout().setSpacing(2)
-    fold.content().layout().setContentsMargins(8, 0, 0, 4)
-    fold.content().setVisible(fold.isExpanded())
-    fold.toggled.connect(fold.content().setVisible)
 
 
 def rows(**widgets: QWidget) -> QWidget:
@@ -168,13 +195,11 @@ def layer_combo(
     return combo
 
 
-class LazyFold(QCollapsible):
+class LazyFold(Fold):
     """A fold whose content is made when it is first opened: a dock with many options still opens at once."""
 
     def __init__(self, title: str, build: Callable[[], QWidget]) -> None:
         super().__init__(title)
-        self.setDuration(0)
-        _tighten(self)
         self._build = build
         self.widget: QWidget | None = None
         self.toggled.connect(self._opened)
