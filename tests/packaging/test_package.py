@@ -5,7 +5,10 @@ import importlib.resources
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,17 @@ for module in pkgutil.walk_packages(napari_fidelity.__path__, "napari_fidelity."
         importlib.import_module(module.name)
 """
 
+EVERY_DOCK = """
+import importlib, pkgutil, sys, napari_fidelity.widgets as widgets
+for module in pkgutil.iter_modules(widgets.__path__, "napari_fidelity.widgets."):
+    before = set(sys.modules)
+    importlib.import_module(module.name)
+    print(module.name, *sorted(set(sys.modules) - before))
+"""
+# What a dock loads when it is needed, not when it is imported.
+HEAVY = {"torch", "skimage", "scipy", "matplotlib", "napari", "tifffile", "imagecodecs"}
+HEAVY_PARTS = {"methods", "operators", "stopping", "pipeline", "metrics", "io", "networks", "training"}
+
 
 def loaded(code: str) -> set[str]:
     """Return the top-level modules that running some code loads."""
@@ -49,6 +63,18 @@ def test_no_qt_outside_the_widgets() -> None:
     modules = loaded(EVERY_MODULE)
     assert "torch" in modules
     assert not modules & {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
+
+
+def test_importing_the_docks_loads_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", EVERY_DOCK], capture_output=True, text=True, check=True)
+    imported = [line.split() for line in done.stdout.splitlines()]
+    assert {"napari_fidelity.widgets.correct", "napari_fidelity.widgets.compare"} <= {
+        name for name, *_ in imported
+    }
+    heavy = HEAVY | {f"napari_fidelity.{part}" for part in HEAVY_PARTS}
+    for name, *new in imported:
+        found = {module for module in new if {module.partition(".")[0], ".".join(module.split(".")[:2])} & heavy}
+        assert not found, f"{name} loads {sorted(found)[:5]}"
 
 
 def test_public_names() -> None:
@@ -99,3 +125,64 @@ def test_readme_and_ci_run_the_tests_alike() -> None:
     readme = command(ROOT / "README.md")
     assert len(readme) == 1
     assert readme == command(ROOT / ".ci" / "run")
+
+
+def test_readme_and_ci_name_the_same_debian_packages() -> None:
+    readme = re.search(r"`apt-get install (.*?)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    script = re.search(r"^screen=\((.*?)\)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.M | re.S)
+    assert readme is not None
+    assert script is not None
+    assert readme[1].split() == script[1].split()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, with the sdist beside it."""
+    pytest.importorskip("hatchling", reason="hatchling is in the extra dev")
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def names_in(wheel: Path) -> tuple[set[str], set[str]]:
+    """Return the names of the files in the wheel and in the sdist, the latter without their common folder."""
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as zipped, tarfile.open(sdist) as tarred:
+        return set(zipped.namelist()), {name.partition("/")[2] for name in tarred.getnames()}
+
+
+def test_wheel_and_sdist_hold_what_the_package_reads(wheel: Path) -> None:
+    in_wheel, in_sdist = names_in(wheel)
+    suffixes = {".yaml", ".safetensors", ".md", ".json", ".png", ".svg"}
+    data = {
+        path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*") if path.suffix in suffixes
+    } | {"napari_fidelity/py.typed"}
+    for name in ("napari.yaml", "bundled/samples/portrait-truth.png", "bundled/samples/samples.json"):
+        assert f"napari_fidelity/{name}" in data
+    assert {f"napari_fidelity/widgets/icons/{name}" for name in ("run.svg", "logo.png")} <= data
+    assert data <= in_wheel
+    assert {f"src/{name}" for name in data} | {"napari.yaml", "README.md", "LICENSE"} <= in_sdist
+
+
+def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
+    names = names_in(wheel)[0]
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"napari_fidelity"}
+    assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".pt"))]
+
+
+def test_what_napari_and_its_hub_read_of_the_wheel(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as zipped:
+        texts = {
+            name.rpartition("/")[2]: zipped.read(name).decode()
+            for name in zipped.namelist()
+            if name.endswith(("METADATA", "entry_points.txt"))
+        }
+    assert "[napari.manifest]\nnapari-fidelity = napari_fidelity:napari.yaml" in texts["entry_points.txt"]
+    shown = message_from_string(texts["METADATA"])
+    assert "Framework :: napari" in (shown.get_all("Classifier") or [])
+    assert {"all", "test", "dev"} <= set(shown.get_all("Provides-Extra") or [])
+    assert "## In napari" in shown.get_payload()
+    needed = [line for line in shown.get_all("Requires-Dist") or [] if "extra ==" not in line]
+    assert not [line for line in needed if re.match(r"(napari|pyqt|pyside)", line, re.I)]  # napari's own rule

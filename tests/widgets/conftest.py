@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
 HERE = Path(__file__).parent
+# Without a screen Qt would end the whole test run; pytest-xvfb starts one where Xvfb is installed.
+NO_SCREEN = sys.platform == "linux" and not (
+    os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or shutil.which("Xvfb")
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,3 +23,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore"))
             item.add_marker(pytest.mark.filterwarnings("error:::napari_fidelity.*"))
+            if NO_SCREEN:
+                item.add_marker(pytest.mark.skip(reason="no screen: install xvfb (README, Set up and run)"))
