@@ -415,6 +415,22 @@ def test_a_dock_closed_during_a_run(dock, viewer, qtbot, monkeypatch):
     qtbot.wait(600)
 
 
+def test_a_viewer_closed_during_a_run(make_napari_viewer, images, qtbot, monkeypatch):
+    viewer = make_napari_viewer()
+    for name in ("true", "good", "bad"):
+        viewer.add_image(images[name], name=name)
+    dock = CompareWidget(viewer)
+    viewer.window.add_dock_widget(dock)
+    dock.reference.value = viewer.layers["true"]
+    slow(monkeypatch)
+    dock.profile.draw()
+    dock.arrange.blink_button.click()
+    dock.start()
+    qtbot.wait(50)
+    viewer.close()
+    qtbot.wait(600)
+
+
 def test_nothing_is_held_of_deleted_layers(dock, viewer, qtbot):
     dock.formation.expand(animate=False)
     score(qtbot, dock)

@@ -187,7 +187,9 @@ def load_libraries() -> None:
     import skimage.metrics  # noqa: F401
     import torch  # noqa: F401
 
-    import napari_fidelity.metrics  # noqa: F401
+    from napari_fidelity import metrics
+
+    metrics.lpips_available()  # imports it where it is installed
 
 
 def _mean(name: str, rows: Sequence[Row]) -> Row:
