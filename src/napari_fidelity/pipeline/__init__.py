@@ -3,6 +3,7 @@
 from napari_fidelity.pipeline.memory import Memory, memory_needed
 from napari_fidelity.pipeline.recipe import ModelReference, Recipe
 from napari_fidelity.pipeline.restoration import restore, restore_steps, run_recipe
+from napari_fidelity.pipeline.simulation import simulate
 
 __all__ = [
     "Memory",
@@ -12,4 +13,5 @@ __all__ = [
     "restore",
     "restore_steps",
     "run_recipe",
+    "simulate",
 ]

@@ -106,7 +106,7 @@ def _simulated(
     source: Source, measured: Source, operator: Operator
 ) -> Generator[News, str | None, tuple[Image, float] | None]:
     """Return ``A x`` and the root mean square of ``A x − y``."""
-    from napari_fidelity.pipeline.simulation import simulate
+    from napari_fidelity.pipeline import simulate
 
     try:
         x = yield from read(source)

@@ -36,7 +36,8 @@ class Dock(QWidget):
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
-        self.viewer = viewer
+        # napari hands plugins a stand-in, whose layers are another object each time they are asked for
+        self.viewer: ViewerModel = getattr(viewer, "__wrapped__", viewer)
         column = QWidget()
         self.column = QVBoxLayout(column)
         self.column.setContentsMargins(6, 4, 6, 4)

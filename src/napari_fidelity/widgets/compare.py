@@ -50,16 +50,16 @@ class CompareWidget(Dock):
         self._warm.setSingleShot(True)
         self._warm.timeout.connect(self._load)
         self._warmed = False
-        self.ticks = LayerTicks(napari_viewer)
+        self.ticks = LayerTicks(self.viewer)
         self.reference = layer_combo(
-            napari_viewer, "The true image, if there is one: PSNR, SSIM and LPIPS are taken against it",
+            self.viewer, "The true image, if there is one: PSNR, SSIM and LPIPS are taken against it",
             accept=comparable, none="none",
         )  # fmt: skip
         self.measurement = layer_combo(
-            napari_viewer, "What was recorded: the residual says how well each image explains it",
+            self.viewer, "What was recorded: the residual says how well each image explains it",
             accept=comparable, none="none",
         )  # fmt: skip
-        self.formation = FormationFold(napari_viewer)
+        self.formation = FormationFold(self.viewer)
         self.options = ScoreOptions()
         self.bar = RunBar()
         self.table = ScoreTable()
@@ -72,8 +72,8 @@ class CompareWidget(Dock):
             "Add A x − y of every ticked layer: what it does not explain of the measurement. "
             "Structure in it is information lost; noise alone is what should be left",
         )
-        self.arrange = ArrangePanel(napari_viewer, self.ticks.layers)
-        self.profile = ProfilePanel(napari_viewer, self.ticks.layers, lambda: self.reference.value)
+        self.arrange = ArrangePanel(self.viewer, self.ticks.layers)
+        self.profile = ProfilePanel(self.viewer, self.ticks.layers, lambda: self.reference.value)
         self._lay_out()
         self._connect()
         self.refresh()

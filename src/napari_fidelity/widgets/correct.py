@@ -14,6 +14,7 @@ from napari_fidelity.widgets._correction import Request, gigabytes
 from napari_fidelity.widgets._dock import Dock, layer_combo
 from napari_fidelity.widgets._formation import FormationPanel
 from napari_fidelity.widgets._layers import Source, find_formation, show_slice
+from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._method_panel import MethodPanel
 from napari_fidelity.widgets._model import ModelPicker
 from napari_fidelity.widgets._plots import CurvePlot
@@ -46,17 +47,17 @@ class CorrectWidget(Dock):
         super().__init__(napari_viewer)
         self.run: CorrectionRun | None = None
         self.layer = layer_combo(
-            napari_viewer, "The image to correct: what the microscope, camera or scanner recorded"
+            self.viewer, "The image to correct: what the microscope, camera or scanner recorded"
         )
         self.axes = AxesTable()
         self.model = ModelPicker(settings().model_folder)
-        self.formation = FormationPanel(napari_viewer)
-        self.method = MethodPanel(napari_viewer)
+        self.formation = FormationPanel(self.viewer)
+        self.method = MethodPanel(self.viewer)
         self.bar = RunBar()
         self.curve = CurvePlot()
         self.result = ResultPanel()
-        self.reproduce = ReproduceBar(napari_viewer)
-        self.checking = Check(napari_viewer)
+        self.reproduce = ReproduceBar(self.viewer)
+        self.checking = Check(self.viewer)
         self.section("Measurement", self.layer.native, self.axes)
         self.section("Network", self.model)
         self.section("Image formation", self.formation)
@@ -86,9 +87,9 @@ class CorrectWidget(Dock):
         self.result.compare_requested.connect(self.compare)
         self.reproduce.load_requested.connect(self.load_layer)
         events = self.viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered):
-            event.connect(self.reset_choices)
-        self.viewer.layers.selection.events.active.connect(self._selected)
+        self._links = Links(self)
+        self._links.connect(self.reset_choices, events.inserted, events.removed, events.reordered)
+        self._links.connect(self._selected, self.viewer.layers.selection.events.active)
 
     # -- choosing ---------------------------------------------------------------------------------------------
 
