@@ -616,3 +616,22 @@ def test_nothing_is_logged_in_a_normal_run(qtbot: Any, caplog: Any) -> None:
     with caplog.at_level(logging.DEBUG, logger="napari_fidelity"):
         run(qtbot, counting(most=3))
     assert not [record for record in caplog.records if record.name.startswith("napari_fidelity")]
+
+
+def test_a_run_waits_until_what_it_asks_for_has_been_shown(qtbot: Any) -> None:
+    began: list[float] = []
+    went_on: list[float] = []
+
+    def work() -> Any:
+        yield News("image", value=1, keep=True, wait=True)
+        went_on.append(time.perf_counter())
+
+    def show(news: News) -> None:
+        time.sleep(0.2)
+        began.append(time.perf_counter())
+
+    job = Job(work, name="waiting")
+    job.changed.connect(show)
+    with qtbot.waitSignal(job.ended, timeout=10_000):
+        job.start()
+    assert went_on[0] >= began[0]

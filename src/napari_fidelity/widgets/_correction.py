@@ -103,7 +103,7 @@ def _stages(request: Request, history: list[Record]) -> Work:
         output = yield from _network_output(recipe, image, network, request.device)
         if output is None:
             return None
-        yield News("output", value=output, keep=True)
+        yield News("output", value=output, keep=True, wait=True)
         del output
     return (yield from _corrected(request, recipe, image, network, history))
 
@@ -178,7 +178,7 @@ def _corrected(
         while True:
             last = steps.send(reply) if reply is not None else next(steps)
             history.append(Record.of(last))
-            reply = yield _step_news(last, frame)
+            reply = yield _step_news(last, frame, keep=len(history) == 1)
     except StopIteration as end:
         result: Result[Image] = end.value
         return result
@@ -199,6 +199,7 @@ def _step_news(step: Step[Image], frame: Frame, *, keep: bool = False) -> News:
         total=step.blocks * total or None,
         text=f"Iteration {step.index}" + _slice_words(step),
         keep=keep,
+        wait=keep,
     )
 
 

@@ -49,6 +49,11 @@ class LatePlot(QWidget):
         # not Fixed: a legend that wraps needs more than the size hint
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
 
+    def prepare(self) -> None:
+        """Make the figure ahead of time: the first drawing takes a tenth of a second."""
+        if self._canvas is None:
+            self._load()
+
     def changeEvent(self, event: QEvent) -> None:
         """Take over the colours of a new theme."""
         super().changeEvent(event)
@@ -109,6 +114,8 @@ class LatePlot(QWidget):
         self._canvas.setMinimumSize(1, 1)
         self._build()
         self._place.layout().addWidget(self._canvas)
+        if not self.isVisible():
+            self._canvas.draw()
         self._redraw()
 
     def _failed(self, error: Exception) -> None:

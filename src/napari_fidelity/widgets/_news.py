@@ -28,6 +28,9 @@ class News:
         What the run is doing, for the reader.
     keep
         Whether this one must be shown. Without it, newer news take its place when the dock is busy.
+    wait
+        Whether the run waits until one with ``keep`` has been shown: a new layer is much work for the viewer, and
+        twice that beside a run that wants the same processor cores.
     """
 
     kind: str
@@ -37,6 +40,7 @@ class News:
     total: int | None = None
     text: str = ""
     keep: bool = False
+    wait: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_COURTESY = 1.0  # seconds that a run waits at most until what must be shown has been
 _LONGEST = 300  # characters of a foreign error's text that are shown
 
 
@@ -56,6 +57,7 @@ class Pump:
         self._begun = self._paused = self._aborted = self._abandoned = False
         self._reason: str | None = None
         self._mail: deque[News] = deque()
+        self._showing = False
         self._skipped: News | None = None
         self._shown_at = -math.inf
         self._pace = _Pace()
@@ -114,8 +116,10 @@ class Pump:
             self._outcome = None
 
     def take_news(self) -> News | None:
-        """Return the oldest news not taken yet."""
+        """Return the oldest news not taken yet; that one is asked for means that the last one has been shown."""
         with self._wake:
+            self._showing = bool(self._mail)
+            self._wake.notify()
             return self._mail.popleft() if self._mail else None
 
     def take_outcome(self) -> Outcome | None:
@@ -178,6 +182,9 @@ class Pump:
         self._progress = self._pace.progress(news)
         if news.keep:
             self._post(news)
+            if news.wait:
+                with self._wake:
+                    self._wake.wait_for(lambda: not (self._mail or self._showing) or self._aborted, _COURTESY)
         elif perf_counter() - self._shown_at >= self._interval and not self._untaken():
             self._skipped = None
             self._post(news)

@@ -72,7 +72,7 @@ class CorrectWidget(Dock):
         self._choose_active()
         self._later = QTimer(self)
         self._later.setSingleShot(True)
-        self._later.timeout.connect(_warm_up)
+        self._later.timeout.connect(self._warm_up)
         self._later.start(_WARM_UP)
 
     def _connect(self) -> None:
@@ -90,6 +90,17 @@ class CorrectWidget(Dock):
         self._links = Links(self)
         self._links.connect(self.reset_choices, events.inserted, events.removed, events.reordered)
         self._links.connect(self._selected, self.viewer.layers.selection.events.active)
+
+    def _warm_up(self) -> None:
+        """Load what the first run needs before it is asked for."""
+
+        def load() -> None:
+            import napari_fidelity.metrics
+            import napari_fidelity.pipeline.restoration  # noqa: F401
+            import torch  # noqa: F401
+
+        self.curve.prepare()
+        run_later(load, lambda _: None, lambda _: None, name="Loading PyTorch")
 
     # -- choosing ---------------------------------------------------------------------------------------------
 
@@ -183,7 +194,7 @@ class CorrectWidget(Dock):
             return
         self.result.clear()
         self.curve.clear()
-        self.curve.setVisible(True)
+        self.curve.setVisible(False)
         self.run = CorrectionRun(self.viewer, request, settings().display_rate)
         self.run.stepped.connect(self._stepped)
         self.run.memory_known.connect(self.axes.set_memory)
@@ -198,7 +209,8 @@ class CorrectWidget(Dock):
         return Source.of(layer, self.axes.axes(), self.axes.index(self.viewer))
 
     def _stepped(self) -> None:
-        if self.run is not None:
+        if self.run is not None and len(self.run.history) > 1:  # one point is no curve
+            self.curve.setVisible(True)
             self.curve.set_history(self.run.history)
 
     def _finished(self, outcome: Outcome) -> None:
@@ -209,7 +221,7 @@ class CorrectWidget(Dock):
             if str(outcome.error) != self.bar.message.text():  # the bar has shown what the job itself met with
                 self.bar.show_message(str(outcome.error), error=True)
             return
-        self.curve.set_history(run.history)
+        self._stepped()
         if outcome.value is not None:
             self.result.show_result(outcome.value, run.live)
         self.bar.show_message(summary(run, outcome))
@@ -238,7 +250,9 @@ class CorrectWidget(Dock):
 
     def compare(self) -> None:
         """Open the Compare dock with the layers of the last run."""
-        _, dock = self.viewer.window.add_plugin_dock_widget("napari-fidelity", "Compare")
+        holder, dock = self.viewer.window.add_plugin_dock_widget("napari-fidelity", "Compare", tabify=True)
+        holder.show()
+        holder.raise_()
         run = self.run
         if run is None:
             return
@@ -291,14 +305,3 @@ def _whole_scale(operator: Operator) -> int:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _warm_up() -> None:
-    """Load the computing libraries before the first run needs them."""
-
-    def load() -> None:
-        import napari_fidelity.metrics
-        import napari_fidelity.pipeline.restoration  # noqa: F401
-        import torch  # noqa: F401
-
-    run_later(load, lambda _: None, lambda _: None, name="Loading PyTorch")
