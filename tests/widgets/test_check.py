@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 A = Downsample(scale=2) @ GaussianBlur(sigma=1.0)
 
 
-def test_the_measurement_is_made_again_in_its_place(make_napari_viewer: Callable[..., Any], scene: Any, qtbot: Any) -> None:
+def test_the_measurement_is_made_again_in_its_place(
+    make_napari_viewer: Callable[..., Any], scene: Any, qtbot: Any
+) -> None:
     viewer = make_napari_viewer()
     x = scene(2, 24, 20)
     y = A.A(torch.from_numpy(x)[None])[0].numpy()

@@ -326,3 +326,37 @@ def tensors() -> list[Any]:
 
     gc.collect()
     return [item for item in gc.get_objects() if isinstance(item, torch.Tensor) and item.numel() >= 9]
+
+
+def test_a_stack_that_was_stopped_can_be_made_again(dock: CorrectWidget, scene: Any, qtbot: Any) -> None:
+    stack = np.stack([scene(16, 16, seed=i) for i in range(3)])
+    dock.layer.value = dock.viewer.add_image(stack, name="stack")
+    dock.axes.set_axes("ZYX", {})
+    started = _started(dock)
+    qtbot.waitUntil(lambda: any(record.block == 1 for record in started.history), timeout=SECONDS)
+    with qtbot.waitSignal(started.finished, timeout=SECONDS):
+        dock.bar.stop_button.click()
+    first = dock.viewer.layers[-1]
+    assert np.isnan(first.data[2]).all()  # not reached
+    dock.load_layer(first)
+    again = run(dock, qtbot)
+    np.testing.assert_array_equal(again.value.image.data, first.data)
+    # with anything changed it is another run, and goes to its end
+    dock.method.combo.setCurrentIndex(dock.method.combo.findData("project"))
+    assert np.isfinite(run(dock, qtbot).value.image.data).all()
+
+
+def test_a_model_file_that_has_changed_since_is_named(
+    dock: CorrectWidget, qtbot: Any, tmp_path: Path, model_file: Path, network: Any
+) -> None:
+    from napari_fidelity.io import save_model
+
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(model_file.read_bytes())
+    dock.model.choose(str(copy))
+    qtbot.waitUntil(lambda: dock.model.info is not None, timeout=SECONDS)
+    run(dock, qtbot)
+    save_model(network(n_feats=9), copy, overwrite=True)
+    dock.load_layer(dock.viewer.layers[-1])
+    assert run(dock, qtbot).kind == "failed"
+    assert "not the one the recipe was made with" in said(dock)

@@ -63,4 +63,3 @@ def test_sample_run_pick_compare(viewer: Any, qtbot: Any) -> None:
 
 def rms(layer: Any, truth: Any) -> float:
     return float(np.sqrt(np.mean(np.square(np.asarray(layer.data, float) - truth.data))))
-

@@ -40,7 +40,9 @@ def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
     return make_napari_viewer()
 
 
-def result_layer(viewer: Any, recipe: Recipe, model_file: Path, data: Any, index: dict[str, int] | None = None) -> Any:
+def result_layer(
+    viewer: Any, recipe: Recipe, model_file: Path, data: Any, index: dict[str, int] | None = None
+) -> Any:
     layer = viewer.add_image(data, name="my cells")
     source = Source.of(layer, index=index)
     reading = source.read()

@@ -6,7 +6,7 @@ Plain generators without Qt; the dock shows what they yield.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_fidelity.widgets._live import Frame
 from napari_fidelity.widgets._news import News

@@ -101,9 +101,7 @@ class MethodPanel(QWidget):
         method: Any = self._form_value(self.options, self._method)
         if method.kind != "finetune":
             return method
-        return method.replace(
-            snapshots=SNAPSHOTS, mask=self.weights.mask(image_shape, measured_shape), iteration=None
-        )
+        return method.replace(snapshots=SNAPSHOTS, mask=self.weights.mask(image_shape, measured_shape))
 
     def stop(self) -> StoppingRule | None:
         """Return the stopping rule; ``None`` for the method's own."""
@@ -162,7 +160,7 @@ class MethodPanel(QWidget):
         from napari_fidelity.widgets._options import OptionsForm
 
         assert self._method is not None
-        form = OptionsForm(type(self._method), leave_out=("kind", "snapshots", "mask", "iteration"))
+        form = OptionsForm(type(self._method), leave_out=("kind", "snapshots", "mask"))
         form.set_value(self._method)
         form.changed.connect(self.changed)
         return form

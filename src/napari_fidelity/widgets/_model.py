@@ -42,6 +42,7 @@ class ModelPicker(QWidget):
         self.error: FidelityError | None = None
         self._scale = 0  # what the image formation asks for; 0 where that is not known
         self._last = ""
+        self._sha256: str | None = None  # of the file that a recipe asks for
         self.combo = narrow(QComboBox())
         self.combo.setToolTip(
             "The trained network that restores the image. Bundled ones come with the plugin; any .safetensors file "
@@ -101,12 +102,13 @@ class ModelPicker(QWidget):
         if self.error is not None:
             raise self.error
         adapted = self._scale if self._scale and self.scale not in (None, self._scale) else None
-        return ModelReference(name=self._last, scale=adapted)
+        return ModelReference(name=self._last, scale=adapted, sha256=self._sha256)
 
     def set_reference(self, reference: ModelReference) -> None:
         """Choose the model that a recipe names."""
         self._scale = reference.scale or 0
         self.choose(reference.name)
+        self._sha256 = reference.sha256
 
     # -- choosing ---------------------------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ class ModelPicker(QWidget):
         self.choose(path or self._last)
 
     def _take(self, name: str) -> None:
-        self._last, self.info, self.error = name, None, None
+        self._last, self.info, self.error, self._sha256 = name, None, None, None
         known = [info for info in bundled() if info.id == name]
         if known:
             self._learned(name, known[0])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_fidelity.operators.base import Operator
+    from napari_fidelity.pipeline import Recipe
 
 _WARM_UP = 400  # milliseconds after which the computing libraries are loaded, in the background
 
@@ -46,6 +47,7 @@ class CorrectWidget(Dock):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(napari_viewer)
         self.run: CorrectionRun | None = None
+        self._loaded: tuple[Recipe, Layer | None] | None = None
         self.layer = layer_combo(
             self.viewer, "The image to correct: what the microscope, camera or scanner recorded"
         )
@@ -182,8 +184,16 @@ class CorrectWidget(Dock):
         )
         chosen = settings()
         return Request(
-            source, recipe, device=chosen.device, dtype=self.method.dtype, memory_limit=chosen.memory_limit
+            source, self._replayed(recipe), device=chosen.device, dtype=self.method.dtype, memory_limit=chosen.memory_limit
         )
+
+    def _replayed(self, recipe: Recipe) -> Recipe:
+        """Let a stack that was stopped end where it did, if everything else is as it was loaded."""
+        if self._loaded is None or self._loaded[1] is not self.layer.value:
+            return recipe
+        loaded = self._loaded[0]
+        same = _settings_of(recipe) == _settings_of(loaded)
+        return recipe.replace(last_iterations=loaded.last_iterations) if same else recipe
 
     def start(self) -> None:
         """Run what the dock says."""
@@ -290,6 +300,7 @@ class CorrectWidget(Dock):
         if recipe.operator is not None:
             self.formation.set_formation(recipe.operator, recipe.noise, nonfinite=recipe.nonfinite)
         self.method.set_recipe(recipe)
+        self._loaded = (recipe, measured)
         lost = (
             "" if measured is not None else f" Its measurement '{source.get('layer', '?')}' is not in the viewer."
         )
@@ -301,6 +312,15 @@ def _whole_scale(operator: Operator) -> int:
     scale = operator.grid(2).scale
     same = len(set(scale)) == 1 and float(scale[0]).is_integer()
     return int(scale[0]) if same else 0
+
+
+def _settings_of(recipe: Recipe) -> Recipe:
+    """Return a recipe without what does not change the result, and without where it ended."""
+    method: Any = recipe.method
+    if method.kind == "finetune":
+        method = method.replace(snapshots=0)
+    model = recipe.model and recipe.model.replace(sha256=None)
+    return recipe.replace(method=method, model=model, software={}, last_iterations=None)
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Choosing a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from qtpy.QtCore import QSettings
+from qtpy.QtWidgets import QFileDialog
+
+from napari_fidelity.core.errors import ModelFileError
+from napari_fidelity.widgets import _model
+from napari_fidelity.widgets._model import ModelPicker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def settings_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = str(tmp_path / "docks.ini")
+    monkeypatch.setattr(_model, "_stored", lambda: QSettings(file, QSettings.Format.IniFormat))
+
+
+@pytest.fixture
+def picker(qtbot: Any) -> ModelPicker:
+    picker = ModelPicker()
+    qtbot.addWidget(picker)
+    return picker
+
+
+def entries(picker: ModelPicker) -> list[str]:
+    return [picker.combo.itemText(i) for i in range(picker.combo.count())]
+
+
+def wait(picker: ModelPicker, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: picker.info is not None or picker.error is not None, timeout=60_000)
+
+
+def test_it_begins_with_a_bundled_one(picker: ModelPicker) -> None:
+    assert picker.name == "edsr-s-x2"
+    assert picker.scale == 2
+    reference = picker.reference()
+    assert (reference.name, reference.scale) == ("edsr-s-x2", None)
+    assert entries(picker)[-1] == "Choose a file…"
+    assert "bicubic downsampling" in picker.note.text()
+
+
+def test_a_bundled_one_makes_way_for_one_that_fits(picker: ModelPicker, qtbot: Any) -> None:
+    with qtbot.waitSignal(picker.changed):
+        picker.fit(4)
+    assert picker.name == "edsr-s-x4"
+    picker.fit(1)
+    assert picker.name == "edsr-s-x1"
+    picker.fit(8)  # there is none: it stays, and says what that means
+    assert picker.name == "edsr-s-x1"
+    assert "asks for ×8" in picker.note.text()
+    assert picker.reference().scale == 8
+
+
+def test_a_file_is_read_when_it_is_chosen(
+    picker: ModelPicker, qtbot: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(model_file), ""))
+    last = picker.combo.count() - 1
+    picker.combo.setCurrentIndex(last)
+    picker.combo.activated.emit(last)
+    wait(picker, qtbot)
+    assert picker.scale == 2
+    assert picker.reference().name == str(model_file)
+    # it is remembered
+    again = ModelPicker()
+    qtbot.addWidget(again)
+    assert model_file.name in entries(again)
+
+
+def test_a_cancelled_dialog_changes_nothing(picker: ModelPicker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("", ""))
+    last = picker.combo.count() - 1
+    picker.combo.setCurrentIndex(last)
+    picker.combo.activated.emit(last)
+    assert picker.combo.currentData() == picker.name == "edsr-s-x2"
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [(b"", ".safetensors"), (b"garbage" * 99, ".safetensors"), (b"garbage", ".pth"), (b"words", ".txt")],
+)
+def test_what_is_no_model_says_why(
+    picker: ModelPicker, qtbot: Any, tmp_path: Path, content: bytes, suffix: str
+) -> None:
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    picker.choose(str(path))
+    wait(picker, qtbot)
+    assert path.name in picker.note.text().replace("\u200b", "")
+    with pytest.raises(ModelFileError):
+        picker.reference()
+    picker.choose("edsr-s-x4")  # and nothing is broken
+    assert picker.reference().name == "edsr-s-x4"
+
+
+def test_the_folder_of_the_settings_is_offered(model_file: Path, tmp_path: Path, qtbot: Any) -> None:
+    picker = ModelPicker(model_file.parent)
+    qtbot.addWidget(picker)
+    assert model_file.name in entries(picker)
+    gone = ModelPicker(tmp_path / "gone")
+    qtbot.addWidget(gone)
+    assert len(entries(gone)) == len(_model.bundled()) + 1
