@@ -1,6 +1,7 @@
 """Make the screenshots of the README from real runs: ``python docs/screenshots.py [folder]``.
 
-Needs a screen, a virtual one will do: ``LIBGL_ALWAYS_SOFTWARE=1 xvfb-run -a -s "-screen 0 1600x1200x24" python …``.
+Needs a screen, a virtual one will do:
+``LIBGL_ALWAYS_SOFTWARE=1 xvfb-run -a -s "-screen 0 1600x1200x24" python docs/screenshots.py``.
 """
 
 from __future__ import annotations

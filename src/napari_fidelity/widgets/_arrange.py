@@ -254,13 +254,13 @@ class ArrangePanel(QWidget):
 
 def grid_of(viewer: ViewerModel) -> Any:
     """Return the viewer's grid, wherever this napari has it."""
-    canvas = getattr(viewer, "canvas", None)
+    canvas: Any = getattr(viewer, "canvas", None)
     return canvas.grid if hasattr(canvas, "grid") else viewer.grid
 
 
 def camera_of(viewer: ViewerModel) -> Any:
     """Return the viewer's camera, wherever this napari has it."""
-    scene = getattr(viewer, "scene", None)
+    scene: Any = getattr(viewer, "scene", None)
     return scene.camera if hasattr(scene, "camera") else viewer.camera
 
 

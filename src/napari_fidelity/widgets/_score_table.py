@@ -190,7 +190,7 @@ class ScoreTable(QWidget):
         spare = max(room - sum(widths.values()), 0) // max(len(widths) - 1, 1)
         for i, width in widths.items():
             tree.setColumnWidth(i, width + (spare if i else 0))
-        item, heights = tree.topLevelItem(0), []
+        item, heights = tree.topLevelItem(0), list[int]()
         while item is not None and len(heights) < _LINES:
             heights.append(tree.visualItemRect(item).height())
             item = tree.itemBelow(item)
