@@ -79,7 +79,7 @@ class Sample:
     pixel_size: float = 1.0
     unit: str = "pixel"
     seen: bool = True
-    measured: str = "blurred and ×2 smaller"
+    measured: str = "blurred, ×2 smaller"
     about: str = ""
 
     @property
@@ -153,7 +153,7 @@ SAMPLES = {
         about="A part of the coffee cup with Gaussian noise of 15 gray levels, cut off at black and white.",
     ),
     "retina": Sample(
-        "Retina with microaneurysms",
+        "Retina",
         "microaneurysms.png",
         slice(None),
         slice(None),
@@ -161,10 +161,10 @@ SAMPLES = {
         "High-Resolution Fundus image database, 07_dr, green channel: Andreas Maier; scikit-image, "
         "skimage.data.microaneurysms",
         seen=False,
-        about="Blurred by a Gaussian of 1.6 pixels and downsampled by 2.",
+        about="Microaneurysms and vessels, blurred by a Gaussian of 1.6 pixels and downsampled by 2.",
     ),
     "cell": Sample(
-        "Cell, phase image",
+        "Cell",
         "cell.png",
         slice(278, 470),
         slice(332, 524),
@@ -197,7 +197,7 @@ SAMPLES = {
         camera=Camera(),
         pixel_size=6.5,
         unit="µm",
-        measured="noisy camera, blurred and ×2 smaller",
+        measured="noisy, blurred, ×2 smaller",
         about="As a 16-bit camera would record it: blurred by a Gaussian of 1.6 pixels, downsampled by 2, at most "
         "4080 photoelectrons per pixel, gain 2, offset 100, read noise 4 gray levels (2 electrons). The pixel "
         "size is that of the simulated sensor.",

@@ -6,8 +6,14 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from napari_fidelity.widgets._triton import keep_triton_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
 HERE = Path(__file__).parent
@@ -25,3 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("error:::napari_fidelity.*"))
             if NO_SCREEN:
                 item.add_marker(pytest.mark.skip(reason="no screen: install xvfb (README, Set up and run)"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _later_tests_survive() -> Iterator[None]:
+    """Tests of other folders that run after these make an optimiser with OpenGL loaded."""
+    yield
+    keep_triton_out()

@@ -38,8 +38,8 @@ def open_sample(key: str) -> list[LayerData]:
     """
     sample = json.loads((_FOLDER / "samples.json").read_text(encoding="utf-8"))[key]
     names = {
-        "truth": f"{sample['title']}, ground truth",
-        "measurement": f"{sample['title']}, {sample['measured']}",
+        "truth": f"{sample['title']} (ground truth)",
+        "measurement": f"{sample['title']} ({sample['measured']})",
     }
     finer = {"truth": sample["scale"], "measurement": 1}
     partner = {"truth": "measurement", "measurement": "truth"}
