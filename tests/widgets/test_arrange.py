@@ -291,3 +291,14 @@ def test_the_keyboard_moves_the_border(panel, viewer, qtbot):
     before = panel.slider.value()
     qtbot.keyClick(panel.slider, Qt.Key.Key_Right)
     assert panel.slider.value() == before + 10
+
+
+def test_split_view_shows_colours_as_the_canvas_does() -> None:
+    from napari.layers import Image
+
+    from napari_fidelity.widgets._split import _Look
+
+    eight_bit = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    result = Image(eight_bit.astype(np.float32), rgb=True, contrast_limits=(0, 255))  # in the measurement's units
+    for layer in (Image(eight_bit, rgb=True), result):
+        np.testing.assert_allclose(_Look(layer).colours(layer.data), eight_bit / 255, atol=1e-6)

@@ -192,18 +192,16 @@ class _Look:
     """How a layer turns numbers into colours."""
 
     def __init__(self, layer: Layer) -> None:
-        self.rgb = layer.rgb
         self.limits, self.gamma = layer.contrast_limits, layer.gamma
         self.colormap = None if layer.rgb else layer.colormap
-        self.full = 255.0 if np.dtype(layer.dtype).kind in "ui" else 1.0
 
     def colours(self, data: NDArray[Any]) -> NDArray[np.float32]:
         """Return RGB between 0 and 1, black where there is nothing."""
+        low, high = self.limits
+        scaled = np.clip((data - low) / ((high - low) or 1.0), 0, 1) ** self.gamma
         if self.colormap is None:
-            found = data[..., :3] / self.full
+            found = scaled[..., :3]
         else:
-            low, high = self.limits
-            scaled = np.clip((data - low) / ((high - low) or 1.0), 0, 1) ** self.gamma
             found = self.colormap.map(np.nan_to_num(scaled).ravel())[:, :3].reshape(*data.shape, 3)
             found[np.isnan(data)] = 0
         return np.nan_to_num(np.clip(found, 0, 1)).astype(np.float32)
