@@ -38,7 +38,8 @@ class Recipe:
         """What the model is for, in words."""
         if self.train.degrade.noise:
             low, high = self.train.degrade.noise
-            return f"Gaussian noise of unknown level (standard deviation {255 * low:g} to {255 * high:g} of 255)"
+            level = f"standard deviation {255 * low:g} to {255 * high:g} of 255"
+            return f"Gaussian noise of unknown level ({level}), in colour and in gray images"
         return f"bicubic downsampling ×{self.scale} (MATLAB imresize), no noise"
 
 
@@ -51,7 +52,9 @@ RECIPES = {
     "edsr-s-x1": Recipe(
         1,
         COMMON.replace(
-            n_steps=2400, learning_rate=7e-4, degrade=Degrade(batch_size=16, patch_size=32, noise=(0, 25 / 255))
+            n_steps=2400,
+            learning_rate=7e-4,
+            degrade=Degrade(batch_size=16, patch_size=32, noise=(0, 25 / 255), gray=0.4),
         ),
         start="edsr-s-x2",
         tested=15 / 255,
@@ -203,6 +206,8 @@ def card(name: str, n_parameters: int, seconds: float, numbers: dict[str, dict])
         rows="\n".join(rows or ["| not measured | | |"]),
         task=recipe.task,
         simple="bicubic" if recipe.scale > 1 else "as measured",
+        gray=f"; {100 * t.degrade.gray:g} % of the patches gray, with the same noise in all channels"
+        * bool(t.degrade.gray),
         under=f" with noise of standard deviation {255 * recipe.tested:g} of 255, seed 0" if recipe.tested else "",
         t=t,
     )
@@ -226,7 +231,7 @@ else (blur, noise, another kernel) it is a starting point for data-consistency f
 without known copyright restrictions, at several sizes:
 {photos}.
 And 240 procedural images of 320 × 320 pixels (dead leaves, gratings, filaments, cells; seed 0), drawn as often.
-Augmented by flips, transposition, permuted channels and lowered contrast. No benchmark image was trained on;
+Augmented by flips, transposition, permuted channels and lowered contrast{gray}. No benchmark image was trained on;
 Set5 was looked at on the way. A crop of `astronaut` and one of `coffee`, which training never shows, are the
 validation.
 

@@ -55,6 +55,14 @@ def test_noise_levels_of_a_range_differ_from_patch_to_patch() -> None:
     assert 0.08 < levels.max() < 0.102
 
 
+def test_gray_patches_have_the_same_noise_in_all_channels() -> None:
+    y, x = Degrade(patch_size=16, batch_size=40, noise=0.1, gray=0.5).batch(DATA, Same(), 1, rng())
+    alike = [(image == image[:1]).all() for image in y]
+    assert 10 < sum(bool(each) for each in alike) < 30
+    assert all(bool((image == image[:1]).all()) == bool(same) for image, same in zip(x, alike, strict=True))
+    assert float((y - x).std()) == pytest.approx(0.1, rel=0.05)
+
+
 def test_without_augmentation_patches_are_cut_out_as_they_are() -> None:
     _, x = Degrade(patch_size=52, margin=6, batch_size=1, flip=False, recolour=False).batch(DATA, Same(), 1, rng())
     corner = x[0].numpy()

@@ -52,6 +52,13 @@ class Degrade(Options):
         description="Standard deviation of Gaussian noise, for intensities in [0, 1]; or the lowest and the "
         "highest one, between which every patch has its own.",
     )
+    gray: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of patches that are gray: all channels alike, their noise too, as a colour network sees "
+        "a gray measurement.",
+    )
     flip: bool = Field(True, description="Flip and transpose images at random.")
     recolour: bool = Field(True, description="Permute colour channels and lower the contrast at random.")
 
@@ -90,6 +97,8 @@ class Degrade(Options):
         p, m, side = self.patch_size, self.margin, self.side(scale)
         picks = rng.choice(len(data.images), self.batch_size, p=data.weights)
         x = torch.from_numpy(np.stack([self._crop(data.images[i], side, rng) for i in picks]))
+        gray = torch.from_numpy(rng.random(len(x)) < self.gray) if self.gray else None
+        x = x if gray is None else _made_gray(x, x.mean(1, keepdim=True), gray)
         y = operator.A(x)
         if y.shape[-2:] != (p + 2 * m, p + 2 * m):
             raise ShapeError(
@@ -100,7 +109,8 @@ class Degrade(Options):
         if self.noise:
             low, high = self.noise if isinstance(self.noise, tuple) else (self.noise, self.noise)
             sigma = torch.from_numpy(rng.uniform(low, high, (len(y), 1, 1, 1)).astype(np.float32))
-            y = y + sigma * torch.from_numpy(rng.standard_normal(tuple(y.shape), np.float32))
+            noise = torch.from_numpy(rng.standard_normal(tuple(y.shape), np.float32))
+            y = y + sigma * (noise if gray is None else _made_gray(noise, noise[:, :1], gray))
         n, q = m * scale, p * scale
         return y[..., m : m + p, m : m + p], x[..., n : n + q, n : n + q]
 
@@ -118,3 +128,8 @@ class Degrade(Options):
                 gain = rng.uniform(0.5, 1.0)
                 crop = gain * crop + rng.uniform(0, 1 - gain)
         return np.ascontiguousarray(crop, np.float32)
+
+
+def _made_gray(values: Tensor, one: Tensor, which: Tensor) -> Tensor:
+    """Return values whose chosen entries have one channel in the place of all."""
+    return torch.where(which[:, None, None, None], one.expand_as(values), values)
