@@ -32,17 +32,13 @@ def main() -> None:
     save(viewer, folder / "correct.png")
     correct.compare()
     compare = viewer.window.dock_widgets["Compare (napari-fidelity)"]
-    until_compared(compare)
+    compare.start()
+    while compare.bar.running:
+        wait(200)
+    compare.arrange.split_button.click()
+    wait(1500)
     save(viewer, folder / "compare.png")
     viewer.close()
-
-
-def until_compared(compare: Any) -> None:
-    """Compare the layers that are ticked already, draw a profile and put them side by side."""
-    compare.start()
-    wait(4000)
-    compare.add_profile()
-    wait(1500)
 
 
 def save(viewer: napari.Viewer, path: Path) -> None:

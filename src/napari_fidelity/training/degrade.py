@@ -56,8 +56,8 @@ class Degrade(Options):
         0.0,
         ge=0,
         le=1,
-        description="Share of patches that are gray: all channels alike, their noise too, as a colour network sees "
-        "a gray measurement.",
+        description="Share of patches that are gray: all channels alike, their noise too, as a colour network "
+        "sees a gray measurement.",
     )
     flip: bool = Field(True, description="Flip and transpose images at random.")
     recolour: bool = Field(True, description="Permute colour channels and lower the contrast at random.")

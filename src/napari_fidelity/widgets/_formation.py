@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from napari_fidelity.core.errors import FidelityError, OperatorError
 from napari_fidelity.widgets._dock import fold_away, note_label, set_note
 from napari_fidelity.widgets._formation_forms import FormationForms
+from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._lengths import PixelGrid
 from napari_fidelity.widgets._noise import NoiseForm
 
@@ -60,6 +61,7 @@ class FormationPanel(QWidget):
         self.problem = note_label()
         self.check_button = QPushButton("Check")
         self.check_button.setToolTip(f"<qt>{_CHECK_TIP}</qt>")
+        set_icon(self.check_button, "check")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)

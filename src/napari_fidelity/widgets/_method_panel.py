@@ -1,4 +1,4 @@
-"""Method, its options, its weights, stopping rule and intensity scaling: what a recipe holds beside model and A."""
+"""Method, options, weights, stopping rule and intensity scaling: what a recipe holds beside model and operator."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _METHODS = {
     ),
     "lucas2020": (
         "Fine-tuning, as published (2020)",
-        "The settings of Lucas et al. 2020: plain gradient descent until the gain falls below 0.04 dB. For comparison "
-        "with the paper; slow.",
+        "The settings of Lucas et al. 2020: plain gradient descent until the gain falls below 0.04 dB. For "
+        "comparison with the paper; slow.",
     ),
     "project": (
         "Projection",

@@ -45,8 +45,8 @@ class ModelPicker(QWidget):
         self._sha256: str | None = None  # of the file that a recipe asks for
         self.combo = narrow(QComboBox())
         self.combo.setToolTip(
-            "The trained network that restores the image. Bundled ones come with the plugin; any .safetensors file "
-            "and weights-only .pth file of a known architecture can be used"
+            "The trained network that restores the image. Bundled ones come with the plugin; any .safetensors "
+            "file and weights-only .pth file of a known architecture can be used"
         )
         self.note = note_label()
         column = QVBoxLayout(self)

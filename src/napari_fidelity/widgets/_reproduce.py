@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMenu, QPushB
 
 from napari_fidelity.core.errors import FidelityError, RecipeError
 from napari_fidelity.widgets._dock import note_label, set_note
+from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._layers import KEY
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class ReproduceBar(QWidget):
         self.copy.setToolTip(
             "Copy how to make the selected result again: on the command line, in Python, as a recipe"
         )
+        set_icon(self.load, "reproduce")
         menu = QMenu(self.copy)
         for label, form in (("Command line", "command"), ("Python script", "script"), ("Recipe", "recipe")):
             menu.addAction(label, lambda form=form: self._copy(form))

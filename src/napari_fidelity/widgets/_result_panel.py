@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
+from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._layers import add_result
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class ResultPanel(QWidget):
         self._scores: dict[int, str] = {}
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip(
-            "Look at the image of every iteration in the result layer and stop where you like it best: numbers do not "
-            "see everything"
+            "Look at the image of every iteration in the result layer and stop where you like it best: numbers do "
+            "not see everything"
         )
         self.label = QLabel()
         self.label.setWordWrap(True)
@@ -47,6 +48,7 @@ class ResultPanel(QWidget):
         self.keep.setToolTip("Add the image shown now as a layer of its own, with the recipe that makes it again")
         self.compare = QPushButton("C&ompare…")
         self.compare.setToolTip("Scores, differences, profiles, side by side, blink and split view of the results")
+        set_icon(self.compare, "compare")
         buttons = QHBoxLayout()
         buttons.addWidget(self.keep)
         buttons.addWidget(self.compare)

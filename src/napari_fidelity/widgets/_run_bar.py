@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._news import duration
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class RunBar(QWidget):
         self.progress.setToolTip("How many steps are done, of how many at most, and the time they would take.")
         self.status = _label("What the run is doing.")
         self.message = _label("What came of the last run. Select the text to copy it.")
+        for button, name in ((self.run_button, "run"), (self.pause_button, "pause"), (self.stop_button, "stop")):
+            set_icon(button, name)
         self._lay_out()
         self._show_state()
 
@@ -155,6 +158,7 @@ class RunBar(QWidget):
         self.run_button.setEnabled(ended and self._ready)
         self.run_button.setToolTip(_RUN_TIP if self._ready else self._missing)
         self.pause_button.setText("Res&ume" if paused else "Pa&use")
+        set_icon(self.pause_button, "run" if paused else "pause")
         words = "Paused" if paused else "Stopping after this step" if stopping else ""
         self.status.setText(_breakable(" · ".join(part for part in (words, self._doing) if part)) or "Starting")
         if stopping:

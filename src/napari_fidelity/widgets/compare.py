@@ -12,6 +12,7 @@ from napari_fidelity.widgets._arrange import ArrangePanel
 from napari_fidelity.widgets._dock import Dock, layer_combo, rows
 from napari_fidelity.widgets._formation_fold import FormationFold
 from napari_fidelity.widgets._guess import full_data
+from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._profile import ProfilePanel
 from napari_fidelity.widgets._run_bar import RunBar
@@ -87,6 +88,7 @@ class CompareWidget(Dock):
         self.column.addWidget(self.formation)
         self.section("Options", self.options, folded=True)
         self.bar.run_button.setText("&Compare")
+        set_icon(self.bar.run_button, "compare")
         self.bar.pause_button.hide()
         self.bar.stop_button.setToolTip("Stop after this layer; the numbers so far stay")
         maps = QWidget()

@@ -97,9 +97,10 @@ class CorrectWidget(Dock):
         """Load what the first run needs before it is asked for."""
 
         def load() -> None:
+            import torch  # noqa: F401
+
             import napari_fidelity.metrics
             import napari_fidelity.pipeline.restoration  # noqa: F401
-            import torch  # noqa: F401
 
         self.curve.prepare()
         run_later(load, lambda _: None, lambda _: None, name="Loading PyTorch")
@@ -184,7 +185,11 @@ class CorrectWidget(Dock):
         )
         chosen = settings()
         return Request(
-            source, self._replayed(recipe), device=chosen.device, dtype=self.method.dtype, memory_limit=chosen.memory_limit
+            source,
+            self._replayed(recipe),
+            device=chosen.device,
+            dtype=self.method.dtype,
+            memory_limit=chosen.memory_limit,
         )
 
     def _replayed(self, recipe: Recipe) -> Recipe:
