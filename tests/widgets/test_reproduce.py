@@ -11,10 +11,10 @@ import pytest
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_fidelity.core.errors import RecipeError
+from napari_fidelity.core.step import drain
 from napari_fidelity.methods import FineTune, Project
 from napari_fidelity.operators import Downsample, GaussianNoise
 from napari_fidelity.pipeline import ModelReference, Recipe, run_recipe
-from napari_fidelity.core.step import drain
 from napari_fidelity.stopping import Budget
 from napari_fidelity.widgets._layers import Source, add_result
 from napari_fidelity.widgets._reproduce import ReproduceBar, in_words, recipe_of
