@@ -2,9 +2,9 @@
 
 Needs a screen, a virtual one will do: ``LIBGL_ALWAYS_SOFTWARE=1 xvfb-run -a python benchmarks/docks.py``.
 
-Measured by the wall clock, each several times: the opening of each dock; the longest time the window was blocked (the
-largest gap between two ticks of a timer that fires every 5 ms) while a sample is corrected with default settings, and,
-to compare with, while napari alone adds a layer of that size with nothing else going on.
+Measured by the wall clock, each several times: the opening of each dock; the longest time the window was blocked
+(the largest gap between two ticks of a timer that fires every 5 ms) while a sample is corrected with default
+settings, and, to compare with, while napari alone adds a layer of that size with nothing else going on.
 """
 
 from __future__ import annotations
