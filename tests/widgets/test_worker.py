@@ -541,6 +541,19 @@ def test_a_viewer_closed_during_a_run(qtbot: Any, make_napari_viewer: Any, pause
     assert ear.outcomes == [Outcome("stopped")]
 
 
+def test_a_run_that_ended_as_its_viewer_closed(qtbot: Any, make_napari_viewer: Any) -> None:
+    viewer = make_napari_viewer()
+    job = Job(counting(most=3, pace=0), name="Testing")
+    ear = Ear(job)
+    job.start()
+    assert QThreadPool.globalInstance().waitForDone(10000)  # nobody has fetched its result yet
+    viewer.close()
+    qtbot.waitUntil(lambda: bool(ear.outcomes), timeout=10000)
+    assert ear.outcomes == [Outcome("stopped")]
+    assert not ear.news
+    qtbot.wait(60)
+
+
 def test_a_run_that_starts_as_its_viewer_closes(qtbot: Any, make_napari_viewer: Any) -> None:
     viewer = make_napari_viewer()
     job = Job(counting(), name="Testing")

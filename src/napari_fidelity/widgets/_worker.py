@@ -7,6 +7,7 @@ everything is let go of.
 
 from __future__ import annotations
 
+import weakref
 from contextlib import suppress
 from functools import cache, partial
 from time import perf_counter
@@ -22,6 +23,8 @@ from napari_fidelity.widgets._triton import keep_triton_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    from qtpy.QtWidgets import QWidget
 
     from napari_fidelity.widgets._pump import State, Work
 
@@ -56,7 +59,8 @@ class Job(QObject):
     state_changed = Signal(str)
     """The new :attr:`state`."""
     ended = Signal(object)
-    """The :class:`Outcome`, after the last news. Comes once, whatever happened."""
+    """The :class:`Outcome`, after the last news. Comes once, whatever happened; without a value if the viewer that
+    was the current one at the start has been closed, even if the run had come to its end by then."""
 
     def __init__(self, work: Work, *, name: str, rate: float = 5.0, activity: bool = True) -> None:
         super().__init__()
@@ -65,6 +69,7 @@ class Job(QObject):
         self.destroyed.connect(partial(_clear_away, id(self), self._pump))
         self._shown_in_activity = activity
         self._activity: Activity | None = None
+        self._window: weakref.ref[QWidget] | None = None
         self._interval = 1.0 / rate
         self._progressed_at = 0.0
         self._progress = self._pump.progress
@@ -86,6 +91,7 @@ class Job(QObject):
         from napari.qt.threading import create_worker
 
         self._started = True
+        self._window = _current_window()
         keep_triton_out()
         _running[id(self)] = self
         if self._shown_in_activity:
@@ -137,6 +143,9 @@ class Job(QObject):
             self._fetching = False
 
     def _deliver(self, pump: Pump) -> None:
+        closed = self._window_closed()
+        if closed:
+            pump.abort()
         now = perf_counter()
         ended = pump.ended
         progress = pump.progress
@@ -150,9 +159,17 @@ class Job(QObject):
             if perf_counter() - now > _SHARE:
                 return
         if ended:
-            self._finish(pump.take_outcome())
+            outcome = pump.take_outcome()
+            # Whoever listens would add layers to a viewer that cannot draw them any more.
+            self._finish(Outcome("stopped") if closed else outcome)
         elif due and self._activity is not None:
             self._activity.show(progress)
+
+    def _window_closed(self) -> bool:
+        if self._window is None:
+            return False
+        window = self._window()
+        return window is None or not isalive(window)
 
     def _finish(self, outcome: Outcome | None) -> None:
         self._timer.stop()
@@ -166,6 +183,15 @@ class Job(QObject):
         activity, self._activity = self._activity, None
         if activity is not None:
             activity.close()
+
+
+def _current_window() -> weakref.ref[QWidget] | None:
+    """Return the window that napari, too, takes a run to belong to: that of the current viewer."""
+    from napari import current_viewer
+
+    viewer = current_viewer()
+    window = None if viewer is None else getattr(viewer.window, "_qt_window", None)
+    return None if window is None else weakref.ref(window)
 
 
 def _clear_away(key: int, pump: Pump, *_: object) -> None:
