@@ -7,12 +7,12 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qtpy.compat import isalive
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import FidelityError, ImageError
 from napari_fidelity.widgets._guess import full_data, guess_axes
+from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._planes import slice_index
 from napari_fidelity.widgets._units import world_units
 
@@ -53,6 +53,7 @@ class AxesTable(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._layer: Any = _nothing
+        self._links = Links(self)
         self._choices: weakref.WeakKeyDictionary[Layer, Choice] = weakref.WeakKeyDictionary()
         self._axes = ""
         self._rows: list[_Row] = []  # those in use
@@ -88,10 +89,8 @@ class AxesTable(QWidget):
         if layer is before and layer is not None and self._fits(layer):
             return
         if layer is not before:
-            for event in _events(before):
-                event.disconnect(self._layer_changed)
-            for event in _events(layer):
-                event.connect(self._layer_changed)
+            self._links.clear()
+            self._links.connect(self._layer_changed, *_events(layer))
         self._layer = _nothing if layer is None else weakref.ref(layer)
         self._fill(layer)
         self.changed.emit()
@@ -152,7 +151,7 @@ class AxesTable(QWidget):
 
     def _layer_changed(self, event: Any) -> None:
         layer = self._layer()
-        if layer is None or not isalive(self):  # the layer may outlive the dock
+        if layer is None:
             return
         if event.type == "axis_labels" or not self._fits(layer):
             self._choices.pop(layer, None)

@@ -13,6 +13,7 @@ from napari_fidelity.widgets._dock import fold_away, note_label, set_note
 from napari_fidelity.widgets._formation_forms import FormationForms
 from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._lengths import PixelGrid
+from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._noise import NoiseForm
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class FormationPanel(QWidget):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._source: Layer | None = None
+        self._links = Links(self)
         self._given: Operator | None = None
         self._last: Operator | None = None  # the last one that was possible
         self._given_nonfinite: Literal["error", "mask"] = "error"
@@ -243,13 +245,9 @@ class FormationPanel(QWidget):
 
     def _follow_layer(self, layer: Layer | None) -> None:
         """Listen to the layer's pixel size, and no longer to that of the last one."""
-        for name in ("scale", "units"):
-            old = getattr(getattr(self._source, "events", None), name, None)
-            new = getattr(getattr(layer, "events", None), name, None)
-            if old is not None:
-                old.disconnect(self._pixel_size_changed)
-            if new is not None:
-                new.connect(self._pixel_size_changed)
+        self._links.clear()
+        events = [getattr(getattr(layer, "events", None), name, None) for name in ("scale", "units")]
+        self._links.connect(self._pixel_size_changed, *(event for event in events if event is not None))
         self._source = layer
 
     def _pixel_size_changed(self, event: Any = None) -> None:
