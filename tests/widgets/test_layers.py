@@ -215,9 +215,8 @@ def test_axes_and_index_must_fit(axes: str, index: dict[str, int]) -> None:
 def test_the_alpha_channel_is_left_out() -> None:
     layer = layer_of("RGBA")
     source = Source.of(layer)
-    assert source.has_alpha and source.shape == (6, 8, 3)
+    assert source.shape == (6, 8, 3)
     np.testing.assert_array_equal(drain(source.read()).data, layer.data[..., :3])
-    assert not Source.of(layer_of("RGB")).has_alpha
 
 
 def test_multiscale_layers_are_read_at_full_resolution() -> None:

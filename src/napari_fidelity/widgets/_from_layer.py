@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_fidelity.core.errors import FidelityError, OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
 
-def in_memory(data: Any) -> bool:
-    """Whether an array can be read in no time."""
-    return isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
+def times(shape: Sequence[int]) -> str:
+    """Return a size in words: ``20 × 30``."""
+    return " × ".join(str(n) for n in shape)
 
 
 class Background(QObject):

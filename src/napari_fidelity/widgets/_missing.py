@@ -15,7 +15,8 @@ from napari_fidelity.core.errors import OperatorError, OptionError
 from napari_fidelity.widgets._controls import choice, labelled, number_edit
 from napari_fidelity.widgets._dock import narrow, note_label, set_note
 from napari_fidelity.widgets._fields import parse_number, quiet_wheel
-from napari_fidelity.widgets._from_layer import Background, in_memory
+from napari_fidelity.widgets._from_layer import Background, times
+from napari_fidelity.widgets._reading import in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -180,7 +181,7 @@ class MissingForm(QWidget):
         if plane.shape[:2] != measured:
             raise OperatorError(
                 f"The mask '{layer.name}' and the measurement differ in size",
-                found=f"{_times(plane.shape[:2])} and {_times(measured)} px",
+                found=f"{times(plane.shape[:2])} and {times(measured)} px",
                 do="Choose a layer that is as large as the measurement",
             )
 
@@ -208,7 +209,3 @@ def _mask(way: str, plane: NDArray[Any], value: float) -> tuple[Mask, float]:
         marked = (colours == value).all(axis=-1)
         seen = marked if way == "painted" else ~marked
     return Mask(mask=np.asarray(seen, np.float32)), 1 - float(np.count_nonzero(seen)) / seen.size
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " × ".join(str(n) for n in shape)

@@ -14,6 +14,7 @@ from napari_fidelity.widgets._dock import layer_combo, note_label, set_note
 from napari_fidelity.widgets._guess import KEY, full_data
 from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._plots import Profile, ProfilePlot
+from napari_fidelity.widgets._reading import in_memory
 from napari_fidelity.widgets._sampling import along, flat, sampled, shown_cut, to_pixels, vertices
 from napari_fidelity.widgets._units import factor, factors, layer_units, symbol, world_units
 
@@ -218,7 +219,7 @@ class ProfilePanel(QWidget):
 
     def _plane(self, layer: Layer, cut: Cut) -> NDArray[Any] | None:
         """Return the layer's plane; what is not in memory is read in the background, and comes later."""
-        if isinstance(cut.data, np.ndarray) and not isinstance(cut.data, np.memmap):
+        if in_memory(cut.data):
             return cut.read()
         key = (id(full_data(layer)), tuple(cut.index.items()))
         held = self._planes.get(layer)

@@ -13,9 +13,10 @@ from napari_fidelity.core.errors import OperatorError
 from napari_fidelity.widgets._controls import labelled
 from napari_fidelity.widgets._dock import narrow, note_label, set_note
 from napari_fidelity.widgets._fields import quiet_wheel
-from napari_fidelity.widgets._from_layer import Background, in_memory
+from napari_fidelity.widgets._from_layer import Background, times
 from napari_fidelity.widgets._lengths import PixelGrid
 from napari_fidelity.widgets._psf import kernel_from
+from napari_fidelity.widgets._reading import in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -79,7 +80,7 @@ class PsfLayer(QWidget):
         if self._image is not None and any(k > n for k, n in zip(kernel.shape, self._image, strict=True)):
             raise OperatorError(
                 "The point-spread function is larger than the image",
-                found=f"{_times(kernel.shape)} on {_times(self._image)} px",
+                found=f"{times(kernel.shape)} on {times(self._image)} px",
                 do="Crop its layer around the peak, or check the pixel sizes of both layers",
             )
         return kernel
@@ -130,9 +131,5 @@ class PsfLayer(QWidget):
     def _choices(self, _: object) -> list[tuple[str, Any]]:
         from napari.layers import Image
 
-        none = "choose a layer" if self._given is None else f"as given, {_times(self._given.shape)} px"
+        none = "choose a layer" if self._given is None else f"as given, {times(self._given.shape)} px"
         return [(none, None), *((layer.name, layer) for layer in self._viewer.layers if isinstance(layer, Image))]
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " × ".join(str(n) for n in shape)

@@ -27,6 +27,11 @@ def part(axes: str, shape: Sequence[int], index: Mapping[str, int]) -> Slices:
     )
 
 
+def in_memory(data: Any) -> bool:
+    """Whether an array can be read in no time."""
+    return isinstance(data, np.ndarray) and not isinstance(data, np.memmap)
+
+
 def read(data: Any, axes: str, where: Slices) -> Generator[tuple[int, int], None, NDArray[Any]]:
     """Read a part of an array.
 
@@ -49,7 +54,7 @@ def read(data: Any, axes: str, where: Slices) -> Generator[tuple[int, int], None
     numpy.ndarray
         The part; a view, nothing is copied, if the array lies in memory already.
     """
-    if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
+    if in_memory(data):
         yield 1, 1
         return data[where]
     lengths = [s.stop - s.start for s in where]

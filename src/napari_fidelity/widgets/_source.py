@@ -115,11 +115,6 @@ class Source:
         return prod(self.shape) * np.dtype(self.data.dtype).itemsize
 
     @property
-    def has_alpha(self) -> bool:
-        """Whether the layer has an alpha channel, which is not read."""
-        return "S" in self.axes and self.data.shape[self.axes.index("S")] == 4
-
-    @property
     def _part(self) -> tuple[slice, ...]:
         return part(self.axes, self.data.shape, self.index)
 

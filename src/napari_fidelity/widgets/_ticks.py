@@ -76,10 +76,6 @@ class LayerTicks(QListWidget):
         chosen = {id(layer) for layer in layers}
         self._set(lambda layer: id(layer) in chosen)
 
-    def untick(self, layer: Layer) -> None:
-        """Take the tick from one layer."""
-        self._set(lambda other: other is not layer and self._wanted.get(other, False))
-
     def sizeHint(self) -> QSize:
         """Ask for the height of the layers there are."""
         return QSize(120, self.height())
