@@ -33,6 +33,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no screen: install xvfb (README, Set up and run)"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _files_of_the_user_stay_as_they_are(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The docks remember model files from one session to the next."""
+    from qtpy.QtCore import QSettings
+
+    folder = str(tmp_path_factory.mktemp("settings"))
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _later_tests_survive() -> Iterator[None]:
     """Tests of other folders that run after these make an optimiser with OpenGL loaded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
@@ -192,7 +193,8 @@ class ArrangePanel(QWidget):
         boxes = max(grid.actual_shape(self.viewer.layers))
         grid.stride, grid.shape = 1, (-1, -1)
         if hasattr(grid, "spacing"):
-            grid.spacing = _GAP
+            with suppress(ValueError):  # napari 0.6.0 takes a share of the layers' size, of 1 at most
+                grid.spacing = _GAP
         grid.enabled = True
         if self._before is not None:
             self._before.zoomed = boxes / max(grid.actual_shape(self.viewer.layers))
