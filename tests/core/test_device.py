@@ -73,13 +73,13 @@ def cpu() -> Iterator[torch.device]:
 
 
 def test_limit(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_main_memory", lambda: (1000, 300))
+    monkeypatch.setattr(device, "_main_memory", lambda: 1000)
     found = []
     for limit in (None, 5000, 900, 300, 100):
         limit_memory(limit)
         found.append(free_memory(cpu))
-    assert found == [1000, 1000, 600, 0, 0]
-    monkeypatch.setattr(device, "_main_memory", lambda: (None, 0))
+    assert found == [1000, 1000, 900, 300, 100]
+    monkeypatch.setattr(device, "_main_memory", lambda: None)
     assert free_memory(cpu) == 100
     limit_memory(None)
     assert free_memory(cpu) is None
@@ -94,7 +94,7 @@ def test_limit_of_a_gpu(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> N
     gpu = torch.device("cuda", 0)
     assert free_memory(gpu) == 1200
     limit_memory(700)
-    assert free_memory(gpu) == 400
+    assert free_memory(gpu) == 700
 
 
 def test_memory_without_proc(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +105,6 @@ def test_memory_without_proc(cpu: torch.device, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("builtins.open", missing)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=300))
-    monkeypatch.setattr(psutil, "Process", lambda: process)
-    assert device._main_memory() == (1000, 300)
+    assert device._main_memory() == 1000
     monkeypatch.setitem(sys.modules, "psutil", None)
-    assert device._main_memory() == (None, 0)
+    assert device._main_memory() is None

@@ -198,6 +198,26 @@ def test_what_a_mask_hides_never_reaches_the_network(network: MakeNetwork, scene
         assert 90 < results[0].image.data.min() <= results[0].image.data.max() < 160
 
 
+def test_a_recipe_says_on_how_many_threads(network: MakeNetwork, scene: Scene) -> None:
+    before = torch.get_num_threads()
+    seen = []
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, y: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            return self.inner(y)
+
+    for threads in (1, 2, None):
+        quick(scene(12, 12), Counting(), method=Apply(), threads=threads)
+    assert seen[0] == 1
+    assert set(seen) == {1, 2, before}
+    assert torch.get_num_threads() == before
+
+
 # -- provenance --------------------------------------------------------------------------------------------------
 
 

@@ -389,28 +389,6 @@ def test_everything_is_let_go_of(qtbot: Any, make_napari_viewer: Any) -> None:
     assert not [ref for ref in held if ref() is not None]
 
 
-def test_a_job_deleted_by_qt_ends_its_run(qtbot: Any, make_napari_viewer: Any) -> None:
-    make_napari_viewer()
-    closed: list[bool] = []
-
-    def work() -> Generator[News, str | None, None]:
-        try:
-            while True:
-                time.sleep(0.005)
-                yield News("step")
-        finally:
-            closed.append(True)
-
-    parent = QObject()
-    job = Job(work, name="Testing")
-    job.setParent(parent)
-    job.start()
-    qtbot.wait(60)
-    parent.deleteLater()
-    qtbot.waitUntil(lambda: bool(closed), timeout=10000)
-    qtbot.wait(60)
-
-
 def test_two_jobs_at_once_even_on_one_core(qtbot: Any) -> None:
     pool = QThreadPool.globalInstance()
     before, filters, show = pool.maxThreadCount(), list(warnings.filters), warnings.showwarning

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Running:
     """Seed of everything random: the same seed on the same device gives the same result."""
     device: Annotated[str, Parameter(group=RUN)] = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
+    threads: Annotated[int | None, Parameter(group=RUN, validator=Number(gte=1))] = None
+    """Processor threads, on which the rounding depends. Left out: the recipe's, or as many as torch takes."""
     json: Annotated[bool, Parameter(group=RUN, negative="")] = False
     """Print one JSON document instead of text; no progress bar."""
     quiet: Annotated[bool, Parameter(group=RUN, negative="")] = False

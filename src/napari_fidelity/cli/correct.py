@@ -153,6 +153,8 @@ def run_recipe_on_file(
     if writing.recipe is not None:
         recipe.dumps(writing.recipe)
         check_output(writing.recipe, overwrite=writing.overwrite)
+    if running.threads is not None:
+        recipe = recipe.replace(threads=running.threads)
     image = read_image(source, axes, alpha=alpha)
     _check_format(image, target, writing.dtype)
     with display(source.name, quiet=running.silent) as show:

@@ -65,6 +65,7 @@ def demo(
         Replace the files of an earlier demo.
     """
     from napari_fidelity.cli._demo_figure import draw
+    from napari_fidelity.core.device import processor_threads
     from napari_fidelity.io import atomic_write, check_output
 
     set_up_logging(quiet=running.silent)
@@ -73,7 +74,7 @@ def demo(
     table, figure = out_folder / "table.csv", out_folder / "figure.png"
     for path in (*paths.values(), table, figure):
         check_output(path, overwrite=overwrite)
-    with display("demo", quiet=running.silent) as show:
+    with processor_threads(running.threads), display("demo", quiet=running.silent) as show:
         made = make(show, running)
     interrupted = show.interrupt.requested
     _write_images(made, paths, overwrite=overwrite)

@@ -65,7 +65,7 @@ def train(
     overwrite
         Replace the target if it exists.
     """
-    from napari_fidelity.core.device import choose_device
+    from napari_fidelity.core.device import choose_device, processor_threads
     from napari_fidelity.io import check_output, save_model
     from napari_fidelity.operators import parse_operator
     from napari_fidelity.training import training_set, validation_images
@@ -79,7 +79,7 @@ def train(
     network = _network(start, scale, n_channels, n_feats, n_blocks, running.seed).to(choose_device(running.device))
     data = training_set(running.seed, n_channels=n_channels, folder=images)
     steps = method.steps(network, data, forward, checkpoint=checkpoint, validation=validation_images(n_channels))
-    with display(target.name, quiet=running.silent) as show:
+    with processor_threads(running.threads), display(target.name, quiet=running.silent) as show:
         reply = None
         while True:
             try:

@@ -199,7 +199,8 @@ def check_finite(image: Image) -> None:
     raise NonFiniteError(
         "The image holds values that are not numbers",
         found=f"{nan} NaN and {infinite} infinite, the first at {where}",
-        do="Mask them out as unobserved (nonfinite='mask', --nonfinite mask), or repair them first",
+        do="Mask them out as unobserved (nonfinite='mask', --nonfinite mask, in napari Image formation ▸ Missing "
+        "pixels), or repair them first",
     )
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import DeviceError, OptionError
 from napari_fidelity.core.lazy import torch
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 log = logging.getLogger(__name__)
+
+_CPU = "Compute on the cpu: --device cpu, or in napari Preferences ▸ Fidelity"
 
 _limit: int | None = None  # bytes; set by limit_memory
 
@@ -42,9 +48,9 @@ def choose_device(name: str = "auto", *, announce: bool = True) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     # torch keeps the number in 8 bits: cuda:256 would be cuda:0
     if device.type == "cuda" and (str(device) != name or (device.index or 0) >= count):
-        raise DeviceError(f"There is no device '{name}'", found=f"{count} CUDA devices", do="Use --device cpu")
+        raise DeviceError(f"There is no device '{name}'", found=f"{count} CUDA devices", do=_CPU)
     if device.type == "mps" and not _has_mps():
-        raise DeviceError("This machine has no Apple GPU that torch can use", do="Use --device cpu")
+        raise DeviceError("This machine has no Apple GPU that torch can use", do=_CPU)
     if device.type not in ("cpu", "cuda", "mps"):
         raise DeviceError("Only cpu, cuda and mps are supported", found=repr(name))
     if announce:
@@ -62,12 +68,12 @@ def describe(device: torch.device) -> str:
 
 
 def limit_memory(limit: int | None) -> None:
-    """Let :func:`free_memory` report no more than what this process may still take up to a limit.
+    """Let :func:`free_memory` report no more than a limit, so that a run that needs more is refused.
 
     Parameters
     ----------
     limit
-        Bytes the process may hold on any one device; ``None`` for all there are.
+        Bytes that one run may take on any one device; ``None`` for all there are.
 
     Raises
     ------
@@ -83,40 +89,37 @@ def limit_memory(limit: int | None) -> None:
 def free_memory(device: torch.device) -> int | None:
     """Return the memory of a device that can still be had, in bytes, or ``None`` where that cannot be told.
 
-    Not more than what is left of the limit that :func:`limit_memory` sets.
+    Not more than the limit that :func:`limit_memory` sets.
     """
-    free, held = _cuda_memory(device) if device.type == "cuda" else _main_memory()
+    free = _cuda_memory(device) if device.type == "cuda" else _main_memory()
     if _limit is None:
         return free
-    left = max(0, _limit - held)
-    return left if free is None else min(free, left)
+    return _limit if free is None else min(free, _limit)
 
 
-def _cuda_memory(device: torch.device) -> tuple[int, int]:
-    """Return what is free on a GPU and what this process holds there; what torch keeps in reserve is free."""
-    held = torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device) - held, held
+def _cuda_memory(device: torch.device) -> int:
+    """Return what is free on a GPU; what torch keeps in reserve is free."""
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + reserve
 
 
-def _main_memory() -> tuple[int | None, int]:
-    """Return what is free of the machine's memory and what this process holds of it, 0 if that cannot be told."""
+def _main_memory() -> int | None:
+    """Return what is free of the machine's memory."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
-        with open("/proc/self/status", encoding="ascii") as file:
-            own = dict(line.split(":", 1) for line in file)
-        return 1024 * int(lines["MemAvailable"].split()[0]), 1024 * int(own["VmRSS"].split()[0])
+        return 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return _main_memory_by_psutil()
 
 
-def _main_memory_by_psutil() -> tuple[int | None, int]:
+def _main_memory_by_psutil() -> int | None:
     # It comes with napari, and knows Windows and macOS.
     try:
         psutil: Any = importlib.import_module("psutil")
-        return int(psutil.virtual_memory().available), int(psutil.Process().memory_info().rss)
+        return int(psutil.virtual_memory().available)
     except (ImportError, OSError):
-        return None, 0
+        return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -127,13 +130,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
 
 
-def spare_a_core() -> None:
-    """Let torch compute on all processor cores but one in this thread, so that a window can be drawn meanwhile.
+def threads_beside_a_window() -> int:
+    """Return how many threads torch should compute on so that a window can be drawn meanwhile: a core less.
 
     Threads that wait for a core which draws slow each other down by far more than the core is worth.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores - 1)))
+    return max(1, min(torch.get_num_threads(), cores - 1))
+
+
+@contextmanager
+def processor_threads(number: int | None) -> Iterator[None]:
+    """Let torch compute on a number of processor threads; ``None`` changes nothing."""
+    before = torch.get_num_threads() if number is not None else None
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        if before is not None:
+            torch.set_num_threads(before)
 
 
 def _has_mps() -> bool:

@@ -136,11 +136,13 @@ def compare(
 
 
 def data_range_of(image: ArrayLike) -> float:
-    """Return the data range an image suggests: of its integer type, 1 for values in [0, 1], or their spread."""
+    """Return the data range an image suggests: 255 for 8 bit, 1 for values in [0, 1], or else their spread.
+
+    That of a wider integer type says nothing: a 16-bit camera seldom fills it, and every PSNR would look high.
+    """
     data = np.asarray(image)
-    if data.dtype.kind in "ui":
-        info = np.iinfo(data.dtype)
-        return float(info.max) - float(info.min)
+    if data.dtype == np.uint8:
+        return 255.0
     low, high = float(data.min()), float(data.max())
     if low >= 0 and high <= 1:
         return 1.0

@@ -56,6 +56,12 @@ class Recipe(Options):
     nonfinite: Literal["error", "mask"] = Field(
         "error", description="NaN and infinity: refuse them, or take them as unobserved pixels."
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="Processor threads, on which the rounding depends; left out, as many as torch takes.",
+    )
     last_iterations: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None,
         min_length=1,

@@ -130,8 +130,9 @@ def _options(recipe: Recipe, operator: Operator, model: ModelReference) -> Itera
     for name in _FORMATION:
         if getattr(recipe, name) != _default(recipe, name):
             yield from (f"--{name}", getattr(recipe, name))
-    if recipe.seed:
-        yield from ("--seed", str(recipe.seed))
+    for name in ("seed", "threads"):
+        if getattr(recipe, name):
+            yield from (f"--{name}", str(getattr(recipe, name)))
 
 
 def _file(name: str) -> str:
@@ -162,7 +163,7 @@ def _arguments(recipe: Recipe, operator: Operator, model: ModelReference, dtype:
         yield f"noise={_code(recipe.noise)}"
     if recipe.stop is not None:
         yield f"stop={_code(recipe.stop)}"
-    for field in ("seed", *_FORMATION, "last_iterations"):
+    for field in ("seed", *_FORMATION, "threads", "last_iterations"):
         value = getattr(recipe, field)
         if value != _default(recipe, field):
             yield f"{field}={value!r}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fidelity.core.arrays import Image, check_finite, fill_unobserved
-from napari_fidelity.core.device import choose_device
+from napari_fidelity.core.device import choose_device, processor_threads
 from napari_fidelity.core.errors import ImageError, ModelFileError, OptionError
 from napari_fidelity.core.step import Result, Step, drain
 from napari_fidelity.io.models import load_model
@@ -166,7 +166,8 @@ def run_recipe(
         recipe = recipe.replace(model=recipe.model.replace(sha256=loaded.info.sha256 or None))
         network = loaded
     run = BlockRun(recipe, image, observed, network, operator, where)
-    return (yield from run.steps(dtype, started))
+    with processor_threads(recipe.threads if where.type == "cpu" else None):
+        return (yield from run.steps(dtype, started))
 
 
 def _observed(
@@ -177,14 +178,15 @@ def _observed(
     Where the image formation model ends in a mask, nothing is known of the pixels that it hides: whatever is
     recorded there must not reach the network as if it had been seen.
     """
-    if not mask_nonfinite:
-        check_finite(image)
     observed = np.isfinite(image.data)
     last = operator.operators[-1] if isinstance(operator, Compose) else operator
+    hidden: Any = False
     if isinstance(last, Mask) and last.mask.shape == (image.sizes["Y"], image.sizes["X"]):
         plane = last.mask if image.axes.index("Y") < image.axes.index("X") else last.mask.T
         hidden = np.expand_dims(plane == 0, [i for i, axis in enumerate(image.axes) if axis not in "YX"])
-        observed = observed & ~hidden
+    if not mask_nonfinite and not (observed | hidden).all():
+        check_finite(image.replace(data=np.where(hidden, np.zeros((), image.dtype), image.data)))
+    observed = observed & ~np.broadcast_to(hidden, image.shape)
     if observed.all():
         return image, None
     return fill_unobserved(image, observed), observed

@@ -45,6 +45,7 @@ class Check(QObject):
         self.viewer = viewer
         self.before: Before | None = None
         self.job: Job | None = None
+        self.layer: Layer | None = None
 
     def start(self, result: Layer | None, measured: Layer | None, operator: Operator) -> Job | None:
         """Begin, or go back to what was shown before the last check.
@@ -57,8 +58,10 @@ class Check(QObject):
         if self.before is not None:
             self.go_back()
             return None
-        if result is None or measured is None:
+        if result is None:
             raise ImageError("There is no result to check yet", do="Run the correction, or select a result layer")
+        if measured is None:
+            raise ImageError(f"The measurement of '{result.name}' is not in the viewer", do="Open it again")
         source, y = Source.of(result), _matching(measured, Source.of(result))
         self.job = Job(partial(_simulated, source, y, operator), name=f"Checking '{result.name}'")
         self.job.ended.connect(partial(self._ended, source, measured))
@@ -69,13 +72,16 @@ class Check(QObject):
         if self.before is not None:
             self.before.restore(self.viewer)
             self.before = None
+        if self.layer is not None and self.layer in self.viewer.layers:
+            self.viewer.layers.remove(self.layer)
+        self.layer = None
 
     def _ended(self, source: Source, measured: Layer, outcome: Outcome) -> None:
         self.job = None
         if outcome.kind == "done":
             image, difference = outcome.value
             before = Before(self.viewer)
-            layer = add_result(self.viewer, source, image, name=f"A({source.name})")
+            self.layer = layer = add_result(self.viewer, source, image, name=f"A({source.name})")
             if measured in self.viewer.layers:
                 self.before = before
                 self._show_beside(layer, measured)
@@ -97,8 +103,8 @@ def _matching(measured: Layer, result: Source) -> Source:
     """Return the measurement at the slices that a result was made from."""
     made_from: dict[str, Any] = {}
     record = result.metadata.get("napari-fidelity")
-    if isinstance(record, dict) and record.get("source", {}).get("layer") == measured.name:
-        made_from = record["source"]
+    if isinstance(record, dict):
+        made_from = record.get("source", {})
     return Source.of(measured, made_from.get("axes"), made_from.get("index"))
 
 
@@ -113,10 +119,8 @@ def _simulated(
         y = yield from read(measured)
     except Stopped:
         return None
-    finite = np.isfinite(x.data)
-    if not finite.all():  # slices that were not reached
-        x = x.replace(data=np.where(finite, x.data, 0))
-    steps = simulate(x, operator)
+    seen = np.isfinite(x.data)
+    steps = simulate(x if seen.all() else x.replace(data=np.where(seen, x.data, 0)), operator)
     while True:
         try:
             done, total = next(steps)
@@ -132,5 +136,8 @@ def _simulated(
             found=f"{image.shape} and {y.shape}",
             do="Check the scale of the image formation",
         )
+    if not seen.all():  # slices that were not reached have nothing to be compared with
+        plane = tuple(i for i, axis in enumerate(x.axes) if axis in "YX")
+        image = image.replace(data=np.where(seen.all(axis=plane, keepdims=True), image.data, np.nan))
     error = np.asarray(image.data, np.float64) - y.data
     return image, float(np.sqrt(np.nanmean(np.square(error))))

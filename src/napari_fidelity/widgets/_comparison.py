@@ -170,7 +170,7 @@ class Comparison:
 
         source = self.reference or self.measurement
         assert source is not None
-        if np.dtype(source.data.dtype).kind in "ui":
+        if np.dtype(source.data.dtype) == np.uint8:
             return metrics.data_range_of(np.zeros(1, source.data.dtype))
         ends: list[float] = []
         for index in self._positions(source):

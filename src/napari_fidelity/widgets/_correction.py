@@ -82,10 +82,9 @@ def correct(request: Request, history: list[Record]) -> Work:
     Result or None
         ``None`` if a stop was asked for before there was any image.
     """
-    from napari_fidelity.core.device import limit_memory, spare_a_core
+    from napari_fidelity.core.device import limit_memory
 
     limit_memory(request.memory_limit)
-    spare_a_core()
     try:
         return (yield from _stages(request, history))
     except Stopped:
@@ -99,7 +98,7 @@ def _stages(request: Request, history: list[Record]) -> Work:
     asked = yield _needs(request, recipe, image, network)
     if asked:
         return None
-    if request.output and network is not None:
+    if request.output and network is not None and recipe.method.kind != "apply":
         output = yield from _network_output(recipe, image, network, request.device)
         if output is None:
             return None
@@ -110,12 +109,15 @@ def _stages(request: Request, history: list[Record]) -> Work:
 
 def _load(recipe: Recipe, device: str) -> tuple[RestorationNetwork | None, Recipe]:
     """Load the network once for all stages; return it with the recipe that names its hash."""
-    from napari_fidelity.core.device import choose_device
+    from napari_fidelity.core.device import choose_device, threads_beside_a_window
     from napari_fidelity.pipeline.restoration import load_reference
 
+    where = choose_device(device, announce=False)
+    if where.type == "cpu":
+        recipe = recipe.replace(threads=recipe.threads or threads_beside_a_window())
     if recipe.model is None:
         return None, recipe
-    network = load_reference(recipe.model, choose_device(device, announce=False))
+    network = load_reference(recipe.model, where)
     return network, recipe.replace(model=recipe.model.replace(sha256=network.info.sha256 or None))
 
 
@@ -130,8 +132,8 @@ def _needs(request: Request, recipe: Recipe, image: Image, network: RestorationN
         raise MemoryNeededError(
             f"This run needs {words}",
             found=f"{gigabytes(need.free)} free",
-            do="Restore the current slice only, crop the layer, let only the last layer move (parameters: last), "
-            "or raise the memory limit in the plugin's settings",
+            do="Crop the layer, choose Projection or let only the last layer move (Advanced ▸ Method options ▸ "
+            "parameters: last), or raise the memory limit if one is set in the preferences",
         )
     return News("needs", value=f"Needs {words}", text=f"Needs {words}", keep=True)
 
@@ -143,7 +145,9 @@ def _network_output(
     from napari_fidelity.methods import Apply
     from napari_fidelity.pipeline import run_recipe
 
-    alone = recipe.replace(method=Apply(), stop=None)
+    alone = recipe.replace(method=Apply(), stop=None, last_iterations=None)
+    if (yield News("note", text="The network as it is: one pass over the image")):
+        return None
     steps = run_recipe(alone, image, network, device=device)
     try:
         while True:

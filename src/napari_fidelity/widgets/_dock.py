@@ -93,10 +93,9 @@ class Fold(QCollapsible):
     """A heading that folds away what is below it."""
 
     def __init__(self, title: str) -> None:
-        super().__init__(title)
+        # superqt would draw the triangle in a colour that napari's style sheets know nothing of
+        super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
         self._title = title
-        # superqt draws the triangle once, in a colour that napari's style sheets know nothing of
-        self.toggleButton().setIcon(QIcon())
         self.toggleButton().setStyleSheet(_HEADING)
         self.setDuration(0)  # an animation would redraw the whole column many times
         self.layout().setContentsMargins(0, 0, 0, 0)
@@ -117,7 +116,6 @@ class Fold(QCollapsible):
         return self._title
 
     def _turned(self, opened: bool) -> None:
-        self.toggleButton().setIcon(QIcon())
         self.content().setVisible(opened)
         self.setText(self._title)
 
@@ -211,10 +209,17 @@ class LazyFold(Fold):
             return
         self.removeWidget(self.widget)
         self.widget.deleteLater()
-        self.widget = self._build()
-        self.addWidget(self.widget)
+        self._make()
 
     def _opened(self, opened: bool) -> None:
         if opened and self.widget is None:
-            self.widget = self._build()
-            self.addWidget(self.widget)
+            self._make()
+
+    def _make(self) -> None:
+        self.widget = self._build()
+        self.addWidget(self.widget)
+        last: QWidget = self.toggleButton()
+        for control in self.widget.findChildren(QWidget):  # Tab would come to what is made late last of all
+            if control.focusPolicy() & Qt.FocusPolicy.TabFocus:
+                QWidget.setTabOrder(last, control)
+                last = control

@@ -57,12 +57,14 @@ class LiveLayer:
     def __init__(self, viewer: ViewerModel, source: Source, name: str) -> None:
         self.viewer, self.source, self.name = viewer, source, name
         self.layer: Layer | None = None
+        self._data: Any = None
         self._begun = False
 
     @property
     def shown(self) -> bool:
-        """Whether the layer is in the viewer."""
-        return self.layer is not None and self.layer in self.viewer.layers
+        """Whether the layer is in the viewer, with nobody else's data in it."""
+        layer = self.layer
+        return layer is not None and layer in self.viewer.layers and layer.data is self._data
 
     def show(self, block: Image, position: Mapping[str, int], measured: Frame) -> None:
         """Show the image of one block.
@@ -80,7 +82,7 @@ class LiveLayer:
         if not self._begun:
             self._begun = True
             whole = measured.filled(block, values, where)
-            self.layer = add_result(self.viewer, self.source, whole, name=self.name)
+            self._add(whole)
         elif self.shown and self.layer is not None:
             self.layer.data[where] = values
             self.layer.refresh(thumbnail=False, extent=False)
@@ -88,11 +90,16 @@ class LiveLayer:
     def finish(self, image: Image) -> Layer:
         """Show the final image with its provenance; returns the layer, a new one if it was deleted."""
         if not self.shown or self.layer is None:
-            self.layer = add_result(self.viewer, self.source, image, name=self.name)
             self._begun = True
-            return self.layer
-        self.layer.data = handed_over(image.data, self.source.data)
+            return self._add(image)
+        self._data = handed_over(image.data, self.source.data)
+        self.layer.data = self._data
         self.layer.metadata = self.source.on_grid(image)["metadata"]
+        return self.layer
+
+    def _add(self, image: Image) -> Layer:
+        self.layer = add_result(self.viewer, self.source, image, name=self.name)
+        self._data = self.layer.data
         return self.layer
 
 

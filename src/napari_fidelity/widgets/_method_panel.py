@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import ImageError
 from napari_fidelity.widgets._dock import LazyFold, fold_away, layer_combo, narrow, rows
+from napari_fidelity.widgets._guess import full_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ _METHODS = {
         "The network's output is changed as little as possible so that it explains the measurement. Fast; keeps "
         "whatever the network invented that the measurement cannot contradict.",
     ),
+    "apply": ("The network alone", "Its output as it is, with no correction: to see how far it can be trusted."),
 }
 _RULES = {
     "settled": "the image has settled",
@@ -64,7 +66,7 @@ class MethodPanel(QWidget):
         self.combo = narrow(QComboBox())
         for kind, (label, tooltip) in _METHODS.items():
             self.combo.addItem(label, kind)
-            self.combo.setItemData(self.combo.count() - 1, tooltip, 3)  # Qt.ItemDataRole.ToolTipRole
+            self.combo.setItemData(self.combo.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
         self._method: Options | None = None
         self._stop: Options | None = None
         self._fields: dict[str, Any] = {}
@@ -139,10 +141,15 @@ class MethodPanel(QWidget):
     # -- the folds --------------------------------------------------------------------------------------------
 
     def _method_chosen(self) -> None:
-        from napari_fidelity.methods import FineTune, Project
+        from napari_fidelity.methods import Apply, FineTune, Project
 
         kind = self.combo.currentData()
-        made: Method = {"finetune": FineTune(), "lucas2020": FineTune.lucas2020(), "project": Project()}[kind]
+        made: Method = {
+            "finetune": FineTune(),
+            "lucas2020": FineTune.lucas2020(),
+            "project": Project(),
+            "apply": Apply(),
+        }[kind]
         before, self._method = self._method, made
         if self.options.widget is not None:
             if type(before) is type(made):
@@ -153,7 +160,8 @@ class MethodPanel(QWidget):
             f"How the network's output is made to agree with the measurement. {_METHODS[kind][1]}"
         )
         for fold in (self.stopping, self.masking):
-            fold.setVisible(kind != "project")
+            fold.setVisible(kind in ("finetune", "lucas2020"))
+        self.options.setVisible(kind != "apply")
         self.changed.emit()
 
     def _build_options(self) -> OptionsForm:
@@ -235,7 +243,7 @@ class _Weights(QWidget):
         layer = self.layer.value
         if layer is None:
             raise ImageError("No layer is chosen for the weights", do="Add one, or choose 'all alike'")
-        return _weights_of(np.asarray(layer.data), layer.name, tuple(image_shape), tuple(measured_shape))
+        return _weights_of(np.asarray(full_data(layer)), layer.name, tuple(image_shape), tuple(measured_shape))
 
     def set_mask(self, mask: Any) -> None:
         """Show a method's ``mask``."""
@@ -272,7 +280,11 @@ def _weights_of(
             do="Choose a 2-D layer of one of these sizes",
         )
     if not np.isfinite(values).all() or values.min() < 0 or values.max() <= 0:
-        raise ImageError(f"The weights in '{name}' must be finite, none negative, not all zero")
+        raise ImageError(
+            f"The weights in '{name}' must be finite, none negative, not all zero",
+            found=f"{values.min():g} to {values.max():g}",
+            do="Choose a layer with values from 0 (does not count) to 1",
+        )
     return values / max(1.0, float(values.max()))
 
 

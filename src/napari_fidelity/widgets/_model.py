@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class ModelPicker(QWidget):
         self._scale = 0  # what the image formation asks for; 0 where that is not known
         self._last = ""
         self._sha256: str | None = None  # of the file that a recipe asks for
+        self._by_user = False
         self.combo = narrow(QComboBox())
         self.combo.setToolTip(
             "The trained network that restores the image. Bundled ones come with the plugin; any .safetensors "
@@ -80,9 +81,9 @@ class ModelPicker(QWidget):
         return self.info.scale if self.info else None
 
     def fit(self, scale: int) -> None:
-        """Say which scale is asked for; a bundled model makes way for one that was trained for it."""
+        """Say which scale is asked for; a bundled model that nobody chose makes way for one trained for it."""
         self._scale = scale
-        if any(info.id == self._last for info in bundled()) and scale != self.scale:
+        if not self._by_user and any(info.id == self._last for info in bundled()) and scale != self.scale:
             fitting = [info.id for info in bundled() if info.scale == scale]
             if fitting:
                 self.choose(fitting[0])
@@ -108,6 +109,7 @@ class ModelPicker(QWidget):
         """Choose the model that a recipe names."""
         self._scale = reference.scale or 0
         self.choose(reference.name)
+        self._by_user = True
         self._sha256 = reference.sha256
 
     # -- choosing ---------------------------------------------------------------------------------------------
@@ -127,12 +129,14 @@ class ModelPicker(QWidget):
         if name == _CHOOSE:
             self._ask_for_file()
         elif name != self._last:
+            self._by_user = True
             self._take(name)
 
     def _ask_for_file(self) -> None:
         start = str(self.folder or Path.home())
         patterns = " ".join(f"*{suffix}" for suffix in _SUFFIXES)
         path, _ = QFileDialog.getOpenFileName(self, "Choose a restoration network", start, f"Models ({patterns})")
+        self._by_user = self._by_user or bool(path)
         self.choose(path or self._last)
 
     def _take(self, name: str) -> None:
@@ -143,9 +147,9 @@ class ModelPicker(QWidget):
             return
         set_note(self.note, "Reading the file …")
         run_later(
-            lambda: _inspect(name),
-            lambda info: self._learned(name, info),
-            lambda error: self._failed(name, error),
+            partial(_inspect, name),
+            partial(self._learned, name),
+            partial(self._failed, name),
             name=f"Reading {Path(name).name}",
         )
 
@@ -153,7 +157,7 @@ class ModelPicker(QWidget):
         if name != self._last:  # another one was chosen meanwhile
             return
         self.info = info
-        if name == self._last and Path(name).suffix in _SUFFIXES:
+        if Path(name).suffix in _SUFFIXES:
             remember(Path(name))
         self._describe()
         self.changed.emit()
@@ -209,7 +213,7 @@ def _models_in(folder: Path | None) -> list[Path]:
     if folder is None:
         return []
     try:
-        return [path for path in folder.iterdir() if path.suffix in _SUFFIXES]
+        return [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file()]
     except OSError:  # the folder of the settings may be on a drive that is not there now
         return []
 

@@ -54,7 +54,7 @@ class Pump:
         self._name = name
         self._interval = 1.0 / rate
         self._wake = threading.Condition()
-        self._begun = self._paused = self._aborted = self._abandoned = False
+        self._begun = self._paused = self._aborted = False
         self._reason: str | None = None
         self._mail: deque[News] = deque()
         self._showing = False
@@ -108,13 +108,6 @@ class Pump:
             self._mail.clear()
             self._wake.notify()
 
-    def abandon(self) -> None:
-        """Abort and keep nothing: nobody will fetch it."""
-        self.abort()
-        with self._wake:
-            self._abandoned = True
-            self._outcome = None
-
     def take_news(self) -> News | None:
         """Return the oldest news not taken yet; that one is asked for means that the last one has been shown."""
         with self._wake:
@@ -140,23 +133,27 @@ class Pump:
             outcome = Outcome("failed", error=explained(error, self._name))
         self._work = self._skipped = None
         _give_back_memory()
-        with self._wake:
-            if not self._abandoned:
-                self._outcome = outcome
+        self._outcome = outcome
 
     def _drive(self) -> Outcome:
         if self._gate() is not None or self._work is None:
             return Outcome("stopped")
         generator = self._work()
         reply: str | None = None
+        failure: FidelityError | None = None
         try:
             while True:
                 try:
                     news = generator.send(reply)
                 except StopIteration as end:
-                    outcome = Outcome("done" if reply is None else "stopped", end.value)
+                    kind: Any = "failed" if failure else "done" if reply is None else "stopped"
+                    outcome = Outcome(kind, end.value, failure)
                     break
-                self._offer(news)
+                try:
+                    self._offer(news)
+                except Exception as error:  # what cannot be shown is not lost: the run ends with what it has
+                    failure = failure or explained(error, f"Showing a step of '{self._name}'")
+                    self._reason = self._reason or "its image could not be shown"
                 reply = self._gate()
         finally:
             generator.close()

@@ -90,7 +90,7 @@ class ReproduceBar(QWidget):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = viewer
-        self.load = QPushButton("&Load its settings")
+        self.load = QPushButton("Load its settin&gs")
         self.load.setToolTip("Set everything in this dock as it was when the selected result layer was made")
         self.copy = QPushButton("Cop&y as")
         self.copy.setToolTip(

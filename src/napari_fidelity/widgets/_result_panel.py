@@ -99,9 +99,6 @@ class ResultPanel(QWidget):
     def _moved(self) -> None:
         if self._live is None:
             return
-        if not self._live.shown:
-            self.clear()
-            return
         self._live.finish(self._images[self.slider.value()][1])
         self._say()
         self.picked.emit(self.iteration)

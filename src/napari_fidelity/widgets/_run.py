@@ -51,7 +51,7 @@ class CorrectionRun(QObject):
         self.live = LiveLayer(viewer, source, f"{source.name} – {_RESULTS[request.recipe.method.kind]}")
         self.output: Layer | None = None
         self.fit_before: float | None = None
-        self._problem: Exception | None = None
+        self.problem: Exception | None = None  # met here, not by the job
         self.job = Job(partial(correct, request, self.history), name=self.live.name, rate=rate)
         self.job.changed.connect(self._changed)
         self.job.ended.connect(self._ended)
@@ -65,7 +65,7 @@ class CorrectionRun(QObject):
         try:
             self._show(news)
         except Exception as error:  # raised into Qt's event loop it would be nobody's
-            self._problem = explained(error, f"Showing '{self.live.name}'")
+            self.problem = explained(error, f"Showing '{self.live.name}'")
             self.job.stop("its layer could not be shown")
 
     def _show(self, news: News) -> None:
@@ -85,10 +85,11 @@ class CorrectionRun(QObject):
         try:
             self._show_last(outcome)
         except Exception as error:
-            self._problem = explained(error, f"Showing '{self.live.name}'")
-        if self._problem is not None:
-            outcome = replace(outcome, kind="failed", error=outcome.error or self._problem)
+            self.problem = explained(error, f"Showing '{self.live.name}'")
+        if self.problem is not None:
+            outcome = replace(outcome, kind="failed", error=outcome.error or self.problem)
         self.finished.emit(outcome)
+        self.deleteLater()  # in this thread, not in whichever the garbage collector runs
 
     def _show_last(self, outcome: Outcome) -> None:
         if outcome.value is not None:
@@ -97,7 +98,7 @@ class CorrectionRun(QObject):
             self.live.layer.name = f"{self.live.name} (unfinished)"
 
 
-_RESULTS = {"finetune": "corrected", "project": "projected"}
+_RESULTS = {"finetune": "corrected", "project": "projected", "apply": "network"}
 
 
 def _short(name: str) -> str:
@@ -116,6 +117,8 @@ def summary(run: CorrectionRun, outcome: Outcome) -> str:
     if result is None:
         return "Stopped before there was an image."
     fit = f" LR-PSNR {_fit(result):.2f} dB" if _fit(result) is not None else ""
+    if fit and getattr(run.recipe.method, "project", False):
+        fit += " before the projection"
     if fit:
         fit += f" (the network alone {run.fit_before:.2f} dB)." if run.fit_before is not None else "."
     reason = result.stop_reason[:1].upper() + result.stop_reason[1:]

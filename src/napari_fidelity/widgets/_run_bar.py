@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
@@ -92,7 +94,7 @@ class RunBar(QWidget):
         self._job, self._began, self._doing = job, perf_counter(), ""
         job.progressed.connect(self._show_progress)
         job.state_changed.connect(self._show_state)
-        job.ended.connect(self._finish)
+        job.ended.connect(partial(self._ended, job))
         self.show_message("")
         self.progress.setRange(0, 0)
         self._show_state()
@@ -169,6 +171,10 @@ class RunBar(QWidget):
         self._handed_to = [self.window().focusWidget()] if ours else []
         if ours and ended:
             self.run_button.setFocus()
+
+    def _ended(self, job: Job, outcome: Outcome) -> None:
+        if job is self._job and isalive(self):
+            self._finish(outcome)
 
     def _finish(self, outcome: Outcome) -> None:
         self._job = None

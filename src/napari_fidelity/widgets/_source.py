@@ -54,6 +54,8 @@ class Source:
         A copy of the layer's metadata.
     path
         The file it came from.
+    id
+        What napari tells the layer from all others by, as long as it is open.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Source:
     limits_range: tuple[float, float]
     metadata: Mapping[str, Any]
     path: str | None
+    id: str = ""
 
     @classmethod
     def of(cls, layer: Layer, axes: str | None = None, index: Mapping[str, int] | None = None) -> Source:
@@ -102,6 +105,7 @@ class Source:
             (float(layer.contrast_limits_range[0]), float(layer.contrast_limits_range[1])),
             _copied(layer.metadata),
             None if path is None else str(path),
+            str(getattr(layer, "unique_id", "")),
         )
 
     @property
@@ -216,6 +220,7 @@ class Source:
         own = self.metadata.get(KEY)
         source = {
             "layer": self.name,
+            "id": self.id,
             "path": self.path,
             "axes": self.axes,
             "index": dict(self.index),

@@ -66,7 +66,6 @@ class Job(QObject):
         super().__init__()
         self.name = name
         self._pump: Pump | None = Pump(work, name, rate)
-        self.destroyed.connect(partial(_clear_away, id(self), self._pump))
         self._shown_in_activity = activity
         self._activity: Activity | None = None
         self._window: weakref.ref[QWidget] | None = None
@@ -178,6 +177,8 @@ class Job(QObject):
         self._close_activity()
         self._tell_state()
         self.ended.emit(outcome)
+        # Here and now: left to the garbage collector, Qt's half might be deleted in any thread.
+        self.deleteLater()
 
     def _close_activity(self) -> None:
         activity, self._activity = self._activity, None
@@ -192,14 +193,6 @@ def _current_window() -> weakref.ref[QWidget] | None:
     viewer = current_viewer()
     window = None if viewer is None else getattr(viewer.window, "_qt_window", None)
     return None if window is None else weakref.ref(window)
-
-
-def _clear_away(key: int, pump: Pump, *_: object) -> None:
-    """Abort a run whose job was deleted by Qt."""
-    pump.abandon()
-    job = _running.pop(key, None)
-    if job is not None:
-        job._close_activity()
 
 
 def run_later(
@@ -245,7 +238,7 @@ def _hand_on(on_done: Callable[[Any], object], on_error: Callable[[Exception], o
 
 
 def _is_there(callback: Callable[..., object]) -> bool:
-    owner = getattr(callback, "__self__", None)
+    owner = getattr(getattr(callback, "func", callback), "__self__", None)
     return not isinstance(owner, QObject) or isalive(owner)
 
 

@@ -13,6 +13,7 @@ from napari_fidelity.widgets._check import Check
 from napari_fidelity.widgets._correction import Request, gigabytes
 from napari_fidelity.widgets._dock import Dock, layer_combo
 from napari_fidelity.widgets._formation import FormationPanel
+from napari_fidelity.widgets._guess import full_data
 from napari_fidelity.widgets._layers import Source, find_formation, show_slice
 from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._method_panel import MethodPanel
@@ -91,6 +92,8 @@ class CorrectWidget(Dock):
         events = self.viewer.layers.events
         self._links = Links(self)
         self._links.connect(self.reset_choices, events.inserted, events.removed, events.reordered)
+        if "renamed" in events.emitters:
+            self._links.connect(self.reset_choices, events.renamed)
         self._links.connect(self._selected, self.viewer.layers.selection.events.active)
 
     def _warm_up(self) -> None:
@@ -115,6 +118,16 @@ class CorrectWidget(Dock):
         self.formation.reset_choices()
         if self.layer.value is not before:
             self._layer_chosen()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of a run of which nothing is left in the viewer."""
+        run = self.run
+        if run is None or run.job.state != "ended" or run.live.shown:
+            return
+        if run.output not in self.viewer.layers and self._measurement_of(run.live.layer) is None:
+            self.result.clear()
+            self.run = None
 
     def _choose_active(self) -> None:
         active = self.viewer.layers.selection.active
@@ -198,7 +211,7 @@ class CorrectWidget(Dock):
             return recipe
         loaded = self._loaded[0]
         same = _settings_of(recipe) == _settings_of(loaded)
-        return recipe.replace(last_iterations=loaded.last_iterations) if same else recipe
+        return recipe.replace(last_iterations=loaded.last_iterations, threads=loaded.threads) if same else recipe
 
     def start(self) -> None:
         """Run what the dock says."""
@@ -215,6 +228,7 @@ class CorrectWidget(Dock):
         self.run.memory_known.connect(self.axes.set_memory)
         self.run.finished.connect(self._finished)
         self.bar.follow(self.run.job)
+        self.formation.check_button.setEnabled(False)  # the bar follows one thing at a time
         self.run.start()
 
     def _source(self) -> Source:
@@ -232,14 +246,15 @@ class CorrectWidget(Dock):
         run = self.run
         if run is None:
             return
-        if outcome.error is not None:
-            if str(outcome.error) != self.bar.message.text():  # the bar has shown what the job itself met with
-                self.bar.show_message(str(outcome.error), error=True)
-            return
+        self.formation.check_button.setEnabled(True)
+        self.reproduce.refresh()
         self._stepped()
         if outcome.value is not None:
             self.result.show_result(outcome.value, run.live)
-        self.bar.show_message(summary(run, outcome))
+        if outcome.error is None:
+            self.bar.show_message(summary(run, outcome))
+        elif run.problem is not None:  # the bar shows what the job itself met with
+            self.bar.show_message(str(outcome.error), error=True)
 
     # -- beyond -----------------------------------------------------------------------------------------------
 
@@ -248,7 +263,7 @@ class CorrectWidget(Dock):
         active = self.viewer.layers.selection.active
         live = self.run.live.layer if self.run is not None and self.run.live.shown else None
         result = active if "recipe" in record_of(active) else live
-        measured = self._measurement_of(result) or self.layer.value
+        measured = self._measurement_of(result)
         try:
             job = self.checking.start(result, measured, self.formation.operator())
         except FidelityError as error:
@@ -259,9 +274,22 @@ class CorrectWidget(Dock):
             job.start()
 
     def _measurement_of(self, result: Layer | None) -> Layer | None:
-        """Return the layer that a result was made from, if it is in the viewer."""
-        name = record_of(result).get("source", {}).get("layer")
-        return next((layer for layer in self.viewer.layers if layer.name == name), None)
+        """Return the layer that a result was made from, if it is in the viewer.
+
+        A name says little: layers are renamed, and another one may bear it by now.
+        """
+        source = record_of(result).get("source", {})
+        layers = [
+            layer for layer in self.viewer.layers if str(getattr(layer, "unique_id", "")) == source.get("id")
+        ]
+        alike = [
+            layer
+            for layer in self.layer.choices
+            if layer.name == source.get("layer")
+            and list(full_data(layer).shape) == source.get("shape")
+            and str(full_data(layer).dtype) == source.get("dtype")
+        ]
+        return next(iter(layers + alike), None)
 
     def compare(self) -> None:
         """Open the Compare dock with the layers of the last run."""
@@ -301,10 +329,11 @@ class CorrectWidget(Dock):
             self.axes.set_axes(source.get("axes", ""), source.get("index", {}))
             show_slice(self.viewer, measured, source.get("axes", ""), source.get("index", {}))
         if recipe.model is not None:
-            self.model.set_reference(recipe.model)
+            self.model.set_reference(recipe.model)  # first, so that the formation's scale does not choose another
         if recipe.operator is not None:
             self.formation.set_formation(recipe.operator, recipe.noise, nonfinite=recipe.nonfinite)
         self.method.set_recipe(recipe)
+        self.method.integers.setChecked(layer.dtype.kind in "ui")
         self._loaded = (recipe, measured)
         lost = (
             "" if measured is not None else f" Its measurement '{source.get('layer', '?')}' is not in the viewer."
@@ -325,7 +354,7 @@ def _settings_of(recipe: Recipe) -> Recipe:
     if method.kind == "finetune":
         method = method.replace(snapshots=0)
     model = recipe.model and recipe.model.replace(sha256=None)
-    return recipe.replace(method=method, model=model, software={}, last_iterations=None)
+    return recipe.replace(method=method, model=model, software={}, threads=None, last_iterations=None)
 
 
 def _given(**values: Any) -> dict[str, Any]:
