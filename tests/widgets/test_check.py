@@ -67,3 +67,22 @@ def test_simulation_takes_slices_and_colours(scene: Any) -> None:
     np.testing.assert_allclose(np.moveaxis(image.data, -1, 1), expected.numpy(), atol=1e-5)
     assert image.pixel_size["Y"] == pytest.approx(2)
     assert image.origin["Y"] == pytest.approx(0.5)
+
+
+def test_slices_that_were_not_reached_do_not_count(
+    make_napari_viewer: Callable[..., Any], scene: Any, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer()
+    x = scene(2, 24, 20)
+    y = A.A(torch.from_numpy(x)[None])[0].numpy()
+    measured = viewer.add_image(y, name="y")
+    x[1] = np.nan
+    image = Image(x, "ZYX", {"Z": 1, "Y": 0.5, "X": 0.5}, origin={"Z": 0, "Y": -0.25, "X": -0.25})
+    result = add_result(viewer, Source.of(measured), image, name="x")
+    check = Check(viewer)
+    job = check.start(result, measured, A)
+    with qtbot.waitSignal(check.ended, timeout=30_000) as ended:
+        job.start()
+    made, difference = ended.args[0].value
+    assert np.isnan(made.data[1]).all()
+    assert difference < 1e-5

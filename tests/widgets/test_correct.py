@@ -360,3 +360,81 @@ def test_a_model_file_that_has_changed_since_is_named(
     dock.load_layer(dock.viewer.layers[-1])
     assert run(dock, qtbot).kind == "failed"
     assert "not the one the recipe was made with" in said(dock)
+
+
+def test_an_error_is_said_once(dock: CorrectWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("napari.utils.notifications.show_error", shown.append)
+    dock.layer.value = dock.viewer.add_image(np.full((16, 16), np.nan, np.float32), name="empty")
+    assert run(dock, qtbot).kind == "failed"
+    assert len(shown) == 1
+    monkeypatch.setattr("napari_fidelity.widgets._live.add_result", lambda *_, **__: 1 / 0)
+    dock.layer.value = dock.viewer.layers["cells"]
+    outcome = run(dock, qtbot)
+    assert (outcome.kind, len(shown)) == ("failed", 2)
+    assert outcome.value is not None  # which the caller can still have
+
+
+def test_a_check_waits_for_the_run(dock: CorrectWidget, qtbot: Any) -> None:
+    endless(dock)
+    started = _started(dock)
+    assert not dock.formation.check_button.isEnabled()
+    qtbot.waitUntil(lambda: len(started.history) > 1, timeout=SECONDS)
+    with qtbot.waitSignal(started.finished, timeout=SECONDS):
+        dock.bar.stop_button.click()
+    assert dock.formation.check_button.isEnabled()
+    assert dock.reproduce.copy.isEnabled()  # the result is selected
+    dock.formation.check_button.click()
+    qtbot.waitUntil(lambda: "differs from" in said(dock), timeout=SECONDS)
+    assert names(dock)[-1] == "A(cells – corrected)"
+    dock.formation.check_button.click()
+    assert names(dock)[-1] == "cells – corrected"
+
+
+def test_an_image_that_cannot_be_shown_is_not_lost(
+    dock: CorrectWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_fidelity.widgets import _correction
+
+    class Unshowable:
+        def __init__(self, *_: Any) -> None:
+            raise MemoryError
+
+    monkeypatch.setattr(_correction, "Shown", Unshowable)
+    outcome = run(dock, qtbot)
+    assert outcome.kind == "failed"
+    np.testing.assert_array_equal(dock.viewer.layers["cells – corrected"].data, outcome.value.image.data)
+
+
+def test_layers_that_are_gone_are_let_go(dock: CorrectWidget, qtbot: Any) -> None:
+    run(dock, qtbot)
+    dock.viewer.layers.clear()
+    assert dock.run is None
+    assert not dock.result.isVisibleTo(dock)
+
+
+def test_the_networks_own_output_can_be_made_again(dock: CorrectWidget, qtbot: Any) -> None:
+    run(dock, qtbot)
+    output = dock.viewer.layers["cells – small-x2"]
+    dock.load_layer(output)
+    assert dock.method.combo.currentData() == "apply"
+    again = run(dock, qtbot)
+    np.testing.assert_array_equal(again.value.image.data, output.data)
+
+
+def test_another_layer_of_the_same_name_is_not_the_measurement(
+    dock: CorrectWidget, scene: Any, qtbot: Any
+) -> None:
+    run(dock, qtbot)
+    result = dock.viewer.layers[-1]
+    measured = dock.viewer.layers["cells"]
+    measured.name = "renamed"
+    dock.viewer.add_image(scene(24, 20, seed=5), name="cells")
+    assert dock._measurement_of(result) is measured
+
+
+def test_a_dock_closed_while_a_model_is_read(dock: CorrectWidget, qtbot: Any, model_file: Path) -> None:
+    dock.model.choose(str(model_file))
+    dock.viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    qtbot.wait(1500)  # an answer that comes now must not reach a deleted label

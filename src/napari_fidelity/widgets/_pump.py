@@ -152,7 +152,7 @@ class Pump:
                 try:
                     self._offer(news)
                 except Exception as error:  # what cannot be shown is not lost: the run ends with what it has
-                    failure = failure or explained(error, f"Showing a step of '{self._name}'")
+                    failure = failure or explained(error, self._name)
                     self._reason = self._reason or "its image could not be shown"
                 reply = self._gate()
         finally:
