@@ -37,7 +37,10 @@ def main() -> None:
     for name in ("Correct", "Compare"):
         opening[name] = [opened(viewer, name) for _ in range(RUNS)]
         rows.append((f"opening {name}", opening[name]))
-    alone = [max(gaps(layer_added(viewer))) for _ in range(RUNS)]
+    alone = []
+    for _ in range(RUNS):
+        alone.append(max(gaps(layer_added(viewer))))
+        tidy(viewer)
     rows.append(("longest block while napari adds a layer, nothing else going on", alone))
     blocks = corrections(viewer)
     rows.append(("longest block during a run, layers added included", [max(gaps) for gaps in blocks]))
@@ -78,7 +81,17 @@ def corrections(viewer: napari.Viewer) -> list[list[float]]:
         widget.start()
         widget.run.finished.connect(lambda _: QTimer.singleShot(500, loop.quit))
 
-    return [gaps(run) for _ in range(RUNS)]
+    found = []
+    for _ in range(RUNS):
+        found.append(gaps(run))
+        tidy(viewer)
+    return found
+
+
+def tidy(viewer: napari.Viewer) -> None:
+    """Remove what was added: many layers take long to draw."""
+    del viewer.layers[2:]
+    wait(300)
 
 
 def layer_added(viewer: napari.Viewer) -> Callable[[QEventLoop], None]:

@@ -22,6 +22,7 @@ _HEADING = (
     "QPushButton { text-align: left; border: 1px solid transparent; padding: 3px; }"
     "QPushButton:focus { border: 1px solid palette(highlight); }"
 )
+_LETTERS = 32  # of a layer's name in a combo box
 _WIDTH = 300  # the narrowest dock, in pixels
 
 
@@ -185,8 +186,11 @@ def layer_combo(
 
     def choices(_: object) -> list[tuple[str, Any]]:
         offered = accept or comparable
-        layers = [(layer.name, layer) for layer in viewer.layers if offered(layer)]
-        return ([(none, None)] if none else []) + layers
+        layers = [layer for layer in viewer.layers if offered(layer)]
+        names = [_shortened(layer.name) for layer in layers]
+        if len(set(names)) < len(names):
+            names = [layer.name for layer in layers]
+        return ([(none, None)] if none else []) + list(zip(names, layers, strict=True))
 
     combo = ComboBox(choices=choices, tooltip=tooltip, nullable=False)
     narrow(combo.native)
@@ -223,3 +227,8 @@ class LazyFold(Fold):
             if control.focusPolicy() & Qt.FocusPolicy.TabFocus:
                 QWidget.setTabOrder(last, control)
                 last = control
+
+
+def _shortened(name: str) -> str:
+    """Return a name that fits a narrow combo box: layers that belong together differ at the end."""
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS // 2 - 4]}…{name[-_LETTERS // 2 - 3 :]}"
