@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_fidelity.core.errors import FidelityError, MemoryNeededError
+from napari_fidelity.widgets._reproduce import measurement_of
 from napari_fidelity.widgets.correct import CorrectWidget
 
 if TYPE_CHECKING:
@@ -430,7 +431,7 @@ def test_another_layer_of_the_same_name_is_not_the_measurement(
     measured = dock.viewer.layers["cells"]
     measured.name = "renamed"
     dock.viewer.add_image(scene(24, 20, seed=5), name="cells")
-    assert dock._measurement_of(result) is measured
+    assert measurement_of(dock.viewer, result) is measured
 
 
 def test_a_dock_closed_while_a_model_is_read(dock: CorrectWidget, qtbot: Any, model_file: Path) -> None:

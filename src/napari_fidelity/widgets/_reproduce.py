@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QMenu, QPushB
 
 from napari_fidelity.core.errors import FidelityError, RecipeError
 from napari_fidelity.widgets._dock import note_label, set_note
+from napari_fidelity.widgets._guess import full_data
 from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._layers import KEY
 
@@ -43,6 +44,33 @@ def record_of(layer: Layer | None) -> dict[str, Any]:
     """Return what this plugin knows of a layer, empty if nothing."""
     record = getattr(layer, "metadata", {}).get(KEY, {})
     return record if isinstance(record, dict) else {}
+
+
+def measurement_of(viewer: ViewerModel, result: Layer | None) -> Layer | None:
+    """Return the layer that a result was made from, if it is in the viewer.
+
+    A name says little: layers are renamed, and another one may bear it by now.
+    """
+    source = record_of(result).get("source", {})
+    known = source.get("id", "none")
+    layers = [layer for layer in viewer.layers if str(getattr(layer, "unique_id", "")) == known]
+    alike = [
+        layer
+        for layer in viewer.layers
+        if layer.name == source.get("layer")
+        and list(getattr(full_data(layer), "shape", ())) == source.get("shape")
+        and str(getattr(full_data(layer), "dtype", "")) == source.get("dtype")
+    ]
+    return next(iter(layers + alike), None)
+
+
+def settings_of(recipe: Recipe) -> Recipe:
+    """Return a recipe without what does not change the result, and without where it ended."""
+    method: Any = recipe.method
+    if method.kind == "finetune":
+        method = method.replace(snapshots=0)
+    model = recipe.model and recipe.model.replace(sha256=None)
+    return recipe.replace(method=method, model=model, software={}, threads=None, last_iterations=None)
 
 
 def in_words(layer: Layer | None, form: str) -> str:

@@ -13,13 +13,12 @@ from napari_fidelity.widgets._check import Check
 from napari_fidelity.widgets._correction import Request, gigabytes
 from napari_fidelity.widgets._dock import Dock, layer_combo
 from napari_fidelity.widgets._formation import FormationPanel
-from napari_fidelity.widgets._guess import full_data
 from napari_fidelity.widgets._layers import Source, find_formation, show_slice
 from napari_fidelity.widgets._links import Links
 from napari_fidelity.widgets._method_panel import MethodPanel
 from napari_fidelity.widgets._model import ModelPicker
 from napari_fidelity.widgets._plots import CurvePlot
-from napari_fidelity.widgets._reproduce import ReproduceBar, recipe_of, record_of
+from napari_fidelity.widgets._reproduce import ReproduceBar, measurement_of, recipe_of, record_of, settings_of
 from napari_fidelity.widgets._result_panel import ResultPanel
 from napari_fidelity.widgets._run import CorrectionRun, summary
 from napari_fidelity.widgets._run_bar import RunBar
@@ -125,7 +124,7 @@ class CorrectWidget(Dock):
         run = self.run
         if run is None or run.job.state != "ended" or run.live.shown:
             return
-        if run.output not in self.viewer.layers and self._measurement_of(run.live.layer) is None:
+        if run.output not in self.viewer.layers and measurement_of(self.viewer, run.live.layer) is None:
             self.result.clear()
             self.run = None
 
@@ -210,7 +209,7 @@ class CorrectWidget(Dock):
         if self._loaded is None or self._loaded[1] is not self.layer.value:
             return recipe
         loaded = self._loaded[0]
-        same = _settings_of(recipe) == _settings_of(loaded)
+        same = settings_of(recipe) == settings_of(loaded)
         return recipe.replace(last_iterations=loaded.last_iterations, threads=loaded.threads) if same else recipe
 
     def start(self) -> None:
@@ -263,7 +262,7 @@ class CorrectWidget(Dock):
         active = self.viewer.layers.selection.active
         live = self.run.live.layer if self.run is not None and self.run.live.shown else None
         result = active if "recipe" in record_of(active) else live
-        measured = self._measurement_of(result)
+        measured = measurement_of(self.viewer, result)
         try:
             job = self.checking.start(result, measured, self.formation.operator())
         except FidelityError as error:
@@ -272,24 +271,6 @@ class CorrectWidget(Dock):
         if job is not None:
             self.bar.follow(job)
             job.start()
-
-    def _measurement_of(self, result: Layer | None) -> Layer | None:
-        """Return the layer that a result was made from, if it is in the viewer.
-
-        A name says little: layers are renamed, and another one may bear it by now.
-        """
-        source = record_of(result).get("source", {})
-        layers = [
-            layer for layer in self.viewer.layers if str(getattr(layer, "unique_id", "")) == source.get("id")
-        ]
-        alike = [
-            layer
-            for layer in self.layer.choices
-            if layer.name == source.get("layer")
-            and list(full_data(layer).shape) == source.get("shape")
-            and str(full_data(layer).dtype) == source.get("dtype")
-        ]
-        return next(iter(layers + alike), None)
 
     def compare(self) -> None:
         """Open the Compare dock with the layers of the last run."""
@@ -300,7 +281,7 @@ class CorrectWidget(Dock):
         if run is None:
             return
         images = [layer for layer in (run.output, run.live.layer) if layer in self.viewer.layers]
-        measurement = self._measurement_of(run.live.layer)
+        measurement = measurement_of(self.viewer, run.live.layer)
         partner = record_of(measurement).get("of") if measurement is not None else None
         reference = next((layer for layer in self.viewer.layers if partner and layer.name == partner), None)
         recipe = run.recipe
@@ -323,7 +304,7 @@ class CorrectWidget(Dock):
             self.bar.show_message(str(error), error=True)
             return
         source = record_of(layer).get("source", {})
-        measured = self._measurement_of(layer)
+        measured = measurement_of(self.viewer, layer)
         if measured is not None:
             self.layer.value = measured
             self.axes.set_axes(source.get("axes", ""), source.get("index", {}))
@@ -346,15 +327,6 @@ def _whole_scale(operator: Operator) -> int:
     scale = operator.grid(2).scale
     same = len(set(scale)) == 1 and float(scale[0]).is_integer()
     return int(scale[0]) if same else 0
-
-
-def _settings_of(recipe: Recipe) -> Recipe:
-    """Return a recipe without what does not change the result, and without where it ended."""
-    method: Any = recipe.method
-    if method.kind == "finetune":
-        method = method.replace(snapshots=0)
-    model = recipe.model and recipe.model.replace(sha256=None)
-    return recipe.replace(method=method, model=model, software={}, threads=None, last_iterations=None)
 
 
 def _given(**values: Any) -> dict[str, Any]:
