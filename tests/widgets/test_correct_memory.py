@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STATM = Path("/proc/self/statm")
 RUNS, SETTLED = 50, 5
-SHORT, LONG = FineTune(iterations=2, views=1), FineTune(iterations=100_000, views=1, average=False)
+SHORT, LONG = FineTune(iterations=1, views=1), FineTune(iterations=100_000, views=1, average=False)
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="the resident memory is read as Linux tells it")
@@ -30,11 +30,12 @@ def test_fifty_corrections_a_third_stopped_a_third_failing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     viewer = make_napari_viewer()
-    viewer.add_image(np.tile(scene(32, 32), (2, 2)), name="cells")
+    viewer.add_image(np.tile(scene(16, 16), (2, 2)), name="cells")
     dock = CorrectWidget(viewer)
     viewer.window.add_dock_widget(dock, name="Correct")
     dock.model.choose(str(model_file))
     qtbot.waitUntil(lambda: dock.model.info is not None, timeout=60_000)
+    before = tensors()  # other tests may hold some
     resident = []
     for number in range(RUNS):
         outcome = one_run(dock, number, qtbot, monkeypatch)
@@ -46,7 +47,8 @@ def test_fifty_corrections_a_third_stopped_a_third_failing(
         gc.collect()
         resident.append(resident_bytes())
     assert resident[-1] < 1.05 * resident[SETTLED - 1], resident
-    assert not tensors()
+    known = {id(item) for item in before}
+    assert not [item for item in tensors() if id(item) not in known]
 
 
 def one_run(dock: CorrectWidget, number: int, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -87,4 +89,4 @@ def resident_bytes() -> int:
 def tensors() -> list[Any]:
     import torch
 
-    return [item for item in gc.get_objects() if isinstance(item, torch.Tensor) and item.numel() >= 64 * 64]
+    return [item for item in gc.get_objects() if isinstance(item, torch.Tensor) and item.numel() >= 32 * 32]

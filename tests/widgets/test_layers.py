@@ -277,6 +277,7 @@ def test_metadata_are_kept_apart() -> None:
     entry = result.metadata["napari-fidelity"]
     assert {key: entry[key] for key in run} == run
     assert "formation" not in entry  # it is the measurement's, not the result's
+    assert entry["source"].pop("id") == str(getattr(layer, "unique_id", ""))
     assert entry["source"] == {
         "layer": "z y x",
         "path": None,

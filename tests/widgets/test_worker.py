@@ -590,7 +590,7 @@ def test_run_later_for_somebody_who_is_gone(qtbot: Any) -> None:
     other.stop()
     asker.deleteLater()
     qtbot.waitUntil(lambda: job.state == other.state == "ended", timeout=10000)
-    assert not stopped
+    assert stopped in ([], ["ran", None])  # not called, unless the function had begun by then
     qtbot.wait(60)
 
 
