@@ -56,7 +56,9 @@ def main() -> None:
         ("the same beside the layers that napari adds", statistics.median(rows[-1][1]) < 0.1),
     ]
     publish(
-        args.out / "docks.md", "The docks", [f"Each {RUNS} times, sample '{SAMPLE}'; milliseconds by the wall clock.", table, verdicts(checks)]
+        args.out / "docks.md",
+        "The docks",
+        [f"Each {RUNS} times, sample '{SAMPLE}'; milliseconds by the wall clock.", table, verdicts(checks)],
     )
 
 
