@@ -18,6 +18,8 @@ import torch
 from skimage.io import imread
 
 from napari_fidelity.io.models import load_model, save_model
+from napari_fidelity.networks.base import RestorationNetwork
+from napari_fidelity.networks.drunet import DRUNet
 from napari_fidelity.networks.edsr import EDSR
 from napari_fidelity.operators.resample import Downsample, resize
 from napari_fidelity.training import Degrade, Train, TrainResult, training_set, validation_images
@@ -32,6 +34,7 @@ class Recipe:
     train: Train
     start: str | None = None
     tested: float = 0.0  # standard deviation of the noise that the numbers are for
+    architecture: str = "EDSR"
 
     @property
     def task(self) -> str:
@@ -59,6 +62,17 @@ RECIPES = {
         start="edsr-s-x2",
         tested=15 / 255,
     ),
+    "drunet-s": Recipe(
+        1,
+        COMMON.replace(
+            n_steps=8000,
+            learning_rate=8e-4,
+            warmup=200,
+            degrade=Degrade(batch_size=12, patch_size=64, noise=(0, 50 / 255), gray=0.3),
+        ),
+        tested=25 / 255,
+        architecture="DRUNet",
+    ),
 }
 
 
@@ -77,7 +91,7 @@ def main() -> None:
         write(name, network.cpu(), result, args.out, args.set5)
 
 
-def train(name: str, out: Path, checkpoint: Path, device: str) -> tuple[EDSR, TrainResult]:
+def train(name: str, out: Path, checkpoint: Path, device: str) -> tuple[RestorationNetwork, TrainResult]:
     """Train one model, or go on with it."""
     recipe = RECIPES[name]
     network = start(recipe, out).to(device)
@@ -102,7 +116,10 @@ def train(name: str, out: Path, checkpoint: Path, device: str) -> tuple[EDSR, Tr
         )
 
 
-def start(recipe: Recipe, out: Path) -> EDSR:
+def start(recipe: Recipe, out: Path) -> RestorationNetwork:
+    if recipe.architecture == "DRUNet":
+        torch.manual_seed(0)
+        return DRUNet(n_channels=3, n_feats=(32, 64, 128, 192), n_blocks=2)
     if recipe.start is None:
         network = EDSR(n_channels=3, n_feats=48, n_blocks=8, scale=recipe.scale)
         return network.start_as_interpolation(torch.Generator().manual_seed(0))
@@ -111,7 +128,7 @@ def start(recipe: Recipe, out: Path) -> EDSR:
     return network.requires_grad_(True)
 
 
-def write(name: str, network: EDSR, result: TrainResult, out: Path, set5: Path | None) -> None:
+def write(name: str, network: RestorationNetwork, result: TrainResult, out: Path, set5: Path | None) -> None:
     """Write the model with its header and its card."""
     recipe = RECIPES[name]
     table = evaluate(network, recipe, set5) if set5 else {}
@@ -139,7 +156,7 @@ def write(name: str, network: EDSR, result: TrainResult, out: Path, set5: Path |
     print(json.dumps({"id": name, "sha256": info.sha256, "seconds": round(result.seconds), **numbers}), flush=True)
 
 
-def validation(network: EDSR | None, recipe: Recipe) -> float:
+def validation(network: RestorationNetwork | None, recipe: Recipe) -> float:
     """Return the mean PSNR, in dB over RGB, on the held-out crops; of bicubic enlargement without a network."""
     scores = []
     s = recipe.scale
@@ -151,7 +168,7 @@ def validation(network: EDSR | None, recipe: Recipe) -> float:
     return round(float(np.mean(scores)), 2)
 
 
-def evaluate(network: EDSR, recipe: Recipe, folder: Path) -> dict[str, dict[str, float]]:
+def evaluate(network: RestorationNetwork, recipe: Recipe, folder: Path) -> dict[str, dict[str, float]]:
     """PSNR on Y, border crop = scale, of rounded 8-bit images, as the papers report it."""
     s, table = recipe.scale, {}
     for file in sorted(folder.glob("*.png")):
@@ -172,7 +189,7 @@ def noisy(y: torch.Tensor, sigma: float) -> torch.Tensor:
     return y + sigma * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
 
 
-def restore(network: EDSR | None, y: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+def restore(network: RestorationNetwork | None, y: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     with torch.no_grad():
         return (network(y) if network else resize(y, shape)).clamp(0, 1)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Name of the class, which is the name of the architecture, and the module of this package it lives in.
 # Detection asks in this order: the more particular first.
 ARCHITECTURES = {
+    "DRUNet": "drunet",
     "EDSR": "edsr",
     "EnhanceNet": "enhancenet",
 }

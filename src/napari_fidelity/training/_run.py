@@ -59,12 +59,12 @@ class Run:
     def step(self) -> None:
         """Do one optimiser step."""
         start, o = time.perf_counter(), self.options
-        y, x = o.degrade.batch(self.data, self.operator, self.scale, np.random.default_rng([o.seed, self.index]))
-        y, x = (t.to(self.device, memory_format=torch.channels_last) for t in (y, x))
+        pairs = o.degrade.batch(self.data, self.operator, self.scale, np.random.default_rng([o.seed, self.index]))
+        y, x, sigma = (t.to(self.device, memory_format=torch.channels_last) for t in pairs)
         for group in self.optimizer.param_groups:
             group["lr"] = o.rate(self.index)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
-            output = self.network(y)
+            output = self._apply(self.network, y, sigma)
         loss = LOSSES[o.loss](output.float(), x)
         value = loss.item()
         if not math.isfinite(value):
@@ -81,6 +81,17 @@ class Run:
         self.index += 1
         self.loss_sum, self.loss_count = self.loss_sum + value, self.loss_count + 1
         self.seconds += time.perf_counter() - start
+
+    def _apply(self, network: nn.Module, y: Tensor, sigma: Tensor) -> Tensor:
+        output: Tensor = network(y, sigma) if getattr(network, "takes_noise_level", False) else network(y)
+        return output
+
+    def _restored(self, x: Tensor) -> Tensor:
+        """Return what the averaged network makes of a measurement of ``x``, at the middle of the noise levels."""
+        y: Tensor = self.operator.A(x)
+        sigma = torch.full((1, 1, 1, 1), sum(self.options.degrade.levels) / 2, device=y.device)
+        noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y.device)
+        return self._apply(self.average, y + sigma * noise, sigma)
 
     def _update_average(self) -> None:
         # short at first, so that the average forgets the start
@@ -108,7 +119,7 @@ class Run:
 
     def _psnr(self, x: Tensor) -> float:
         with torch.no_grad():
-            error = self.average(self.operator.A(x)).clamp(0, 1) - x
+            error = self._restored(x).clamp(0, 1) - x
         border = min(self.scale, (min(x.shape[2:]) - 1) // 2)
         inner = error[..., border : x.shape[2] - border, border : x.shape[3] - border]
         return -10 * math.log10(max(float(inner.square().mean()), 1e-12))
@@ -117,8 +128,7 @@ class Run:
         if not self.validation:
             return torch.empty(0)
         with torch.no_grad():
-            estimate: Tensor = self.average(self.operator.A(self._clean(self.validation[0])))
-        return estimate
+            return self._restored(self._clean(self.validation[0]))
 
     def finish(self) -> dict[str, Tensor]:
         """Give the network the averaged weights and return them."""

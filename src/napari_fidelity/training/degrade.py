@@ -62,13 +62,18 @@ class Degrade(Options):
     flip: bool = Field(True, description="Flip and transpose images at random.")
     recolour: bool = Field(True, description="Permute colour channels and lower the contrast at random.")
 
+    @property
+    def levels(self) -> tuple[float, float]:
+        """The lowest and the highest noise level."""
+        return self.noise if isinstance(self.noise, tuple) else (self.noise, self.noise)
+
     def side(self, scale: int) -> int:
         """Return the side, in pixels, that clean images must have at least for a network of this scale."""
         return (self.patch_size + 2 * self.margin) * scale
 
     def batch(
         self, data: TrainingSet, operator: Forward, scale: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw one batch of pairs.
 
         Images are augmented before ``A`` is applied: right for every operator, symmetric or not.
@@ -87,7 +92,8 @@ class Degrade(Options):
         Returns
         -------
         tuple of Tensor
-            ``y`` (N, C, p, p) and ``x`` (N, C, p·scale, p·scale) for ``p = patch_size``; float32, x in [0, 1].
+            ``y`` (N, C, p, p) and ``x`` (N, C, p·scale, p·scale) for ``p = patch_size``; float32, x in [0, 1]. And
+            the standard deviation of the noise in ``y``, (N, 1, 1, 1).
 
         Raises
         ------
@@ -106,13 +112,13 @@ class Degrade(Options):
                 found=f"{y.shape[-2]} × {y.shape[-1]}",
                 do="Train with an operator of the network's scale that keeps the border",
             )
+        sigma = torch.zeros(len(y), 1, 1, 1)
         if self.noise:
-            low, high = self.noise if isinstance(self.noise, tuple) else (self.noise, self.noise)
-            sigma = torch.from_numpy(rng.uniform(low, high, (len(y), 1, 1, 1)).astype(np.float32))
+            sigma = torch.from_numpy(rng.uniform(*self.levels, (len(y), 1, 1, 1)).astype(np.float32))
             noise = torch.from_numpy(rng.standard_normal(tuple(y.shape), np.float32))
             y = y + sigma * (noise if gray is None else _made_gray(noise, noise[:, :1], gray))
         n, q = m * scale, p * scale
-        return y[..., m : m + p, m : m + p], x[..., n : n + q, n : n + q]
+        return y[..., m : m + p, m : m + p], x[..., n : n + q, n : n + q], sigma
 
     def _crop(self, image: Image, side: int, rng: np.random.Generator) -> Image:
         i, j = (int(rng.integers(n - side + 1)) for n in image.shape[1:])
