@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import (
@@ -46,9 +46,29 @@ class LinearOperator(Protocol):
 
 
 class Method(Options, ABC):
-    """A published method: its settings, and the generator that runs it."""
+    """A published method: its settings, and the generator that runs it.
+
+    Attributes
+    ----------
+    reads_measurement
+        Whether the network it is given is a restoration network ``f(y)``; if not, it is a denoiser, which sees
+        images that the method makes.
+    spatial_dims
+        How many spatial axes a measurement may have.
+    """
 
     kind: str
+    reads_measurement: ClassVar[bool] = True
+    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
+
+    def default_model(self) -> str | None:
+        """Return the id of the bundled network that it takes where none is given; ``None`` for none."""
+        return None
+
+    @property
+    def iterative(self) -> bool:
+        """Whether there are iterations to choose from: the options ``iteration`` and ``snapshots``."""
+        return {"iteration", "snapshots"} <= type(self).model_fields.keys()
 
     @abstractmethod
     def steps(

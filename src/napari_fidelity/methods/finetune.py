@@ -6,7 +6,7 @@ convolutional neural networks*, 2020 (arXiv:1912.12879); first at ICIP 2019.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,7 @@ class FineTune(Method):
     """
 
     kind: Literal["finetune"] = "finetune"
+    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
     iterations: int = Field(11, ge=0, le=100_000, description="Largest number of gradient steps.")
     optimizer: Literal["adam", "sgd"] = Field("adam", description="Gradient method.")
     learning_rate: float = Field(1.5e-4, gt=0, le=1, description="Length of a gradient step.")
