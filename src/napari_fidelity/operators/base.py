@@ -57,7 +57,8 @@ class Operator(Options, ABC):
     """A linear image formation model ``A``: image ``x`` to noise-free measurement ``A x``.
 
     Operators are stateless, thread-safe and differentiable. Tensors are ``(N, C, *spatial)`` of any float
-    dtype, on any device, spatial 2-D or 3-D as :attr:`spatial_dims` says; every channel is treated alike.
+    dtype, on any device, spatial 2-D or 3-D as :attr:`spatial_dims` says; every channel is treated alike, unless
+    :meth:`image_channels` says that several of them make one image.
 
     Raises
     ------
@@ -116,11 +117,41 @@ class Operator(Options, ABC):
         """Return the factors along each of ``ndim`` spatial axes if the operator separates, else ``None``."""
         return None
 
+    @property
+    def shares_grid(self) -> bool:
+        """Whether a measurement sample is a point of the image; a line integral or a spatial frequency is none.
+
+        Where it is ``False``, :meth:`grid` says nothing, and adding a constant to the image adds no constant to
+        the measurement: intensities are scaled by a factor alone.
+        """
+        return True
+
+    def image_channels(self, channels: int) -> int:
+        """Return the number of channels of the image that belongs to a measurement of that many ``channels``.
+
+        Raises
+        ------
+        OperatorError
+            If no measurement has that many channels.
+        """
+        return channels
+
+    def measurement_channels(self, channels: int) -> int:
+        """Return the number of channels of the measurement of an image of that many ``channels``.
+
+        Raises
+        ------
+        OperatorError
+            If no image has that many channels.
+        """
+        return channels
+
     def grid(self, ndim: int) -> Grid:
         """Return where the image's pixels lie among the measurement's, for ``ndim`` spatial axes.
 
         A point of the image is then seen in the measurement, at its centre of mass, at the same place in space.
-        An operator that neither separates nor overrides this keeps the image's grid.
+        An operator that neither separates nor overrides this keeps the image's grid. Not to be used where
+        :attr:`shares_grid` is ``False``.
         """
         from napari_fidelity.operators._axes import chain_grid
 

@@ -53,6 +53,20 @@ class Compose(Operator):
             fused = [before + after for before, after in zip(fused, chains, strict=True)]
         return tuple(fused)
 
+    @property
+    def shares_grid(self) -> bool:  # noqa: D102 - inherited
+        return all(operator.shares_grid for operator in self.operators)
+
+    def image_channels(self, channels: int) -> int:  # noqa: D102 - inherited
+        for operator in reversed(self.operators):
+            channels = operator.image_channels(channels)
+        return channels
+
+    def measurement_channels(self, channels: int) -> int:  # noqa: D102 - inherited
+        for operator in self.operators:
+            channels = operator.measurement_channels(channels)
+        return channels
+
     def grid(self, ndim: int) -> Grid:  # noqa: D102 - inherited
         return reduce(Grid.then, (operator.grid(ndim) for operator in self.operators))
 
