@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_fidelity.core.arrays import Image
-from napari_fidelity.core.blocks import Assembler, from_tensor, planes, to_channel_last, to_tensor
+from napari_fidelity.core.assemble import Assembler, from_tensor
+from napari_fidelity.core.blocks import planes, to_channel_last, to_tensor
 from napari_fidelity.core.errors import ImageError, NonFiniteError, OptionError, ShapeError
 from napari_fidelity.core.scaling import Scaling, cast, fit_scaling
 

@@ -15,7 +15,8 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
 from napari_fidelity.core.arrays import Image
-from napari_fidelity.core.blocks import Assembler, planes
+from napari_fidelity.core.assemble import Assembler
+from napari_fidelity.core.blocks import planes
 from napari_fidelity.core.errors import ImageError, ShapeError
 from napari_fidelity.core.scaling import Scaling
 from napari_fidelity.core.step import drain

@@ -1,9 +1,7 @@
-"""From images to tensors and back: block by block over time, depth and channels."""
+"""From images to tensors: block by block over time, depth and channels."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,14 +10,13 @@ import numpy as np
 from napari_fidelity.core.arrays import Image
 from napari_fidelity.core.errors import ImageError, NonFiniteError, ShapeError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.core.scaling import cast
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from napari_fidelity.core.scaling import Scaling
-
-log = logging.getLogger(__name__)
 
 Spatial = Literal["YX", "ZYX"]
 Channels = Literal["joint", "each"]
@@ -68,12 +65,12 @@ def planes(image: Image, spatial: Spatial = "YX", channels: Channels = "joint") 
     """
     if "Z" in spatial and "Z" not in image.axes:
         raise ImageError("The image has no depth (Z) to work on in 3-D", found=f"axes {image.axes}", do="Use YX")
-    channel = _channel_axis(image.axes, channels)
+    channel = channel_axis(image.axes, channels)
     others = [axis for axis in image.axes if axis not in spatial + channel]
     blocks = []
     for position in np.ndindex(*(image.sizes[axis] for axis in others)):
         index = dict(zip(others, position, strict=True))
-        view = _view(image.data, image.axes, index, channel, spatial)
+        view = view_of(image.data, image.axes, index, channel, spatial)
         blocks.append(Block(index, view, (channel or "C") + spatial))
     return blocks
 
@@ -119,145 +116,6 @@ def to_tensor(
     return torch.from_numpy(scaled).to(device)
 
 
-def from_tensor(
-    tensor: torch.Tensor,
-    template: Image,
-    scaling: Scaling,
-    dtype: DTypeLike | Literal["input"] = "input",
-    *,
-    spatial: Spatial = "YX",
-    channels: Channels = "joint",
-    scale: float | Sequence[float] | None = None,
-    shift: float | Sequence[float] = 0.0,
-) -> tuple[Image, int]:
-    """Undo :func:`to_tensor` for a result that may lie on another grid.
-
-    Parameters
-    ----------
-    tensor
-        ``(N, C, *spatial)``, one entry for each of the template's :func:`planes`.
-    template
-        The image the tensor came from.
-    scaling, dtype, spatial, channels, scale, shift
-        As for :class:`Assembler`.
-
-    Returns
-    -------
-    image, saturated
-        The image, and how many values had to be cut off at the ends of the dtype.
-
-    Raises
-    ------
-    ShapeError
-        If the tensor does not fit the template.
-    NonFiniteError
-        If the tensor holds NaN or infinity.
-    """
-    blocks = planes(template, spatial, channels)
-    if len(tensor) != len(blocks):
-        raise ShapeError(f"The image has {len(blocks)} blocks", found=f"a tensor of {len(tensor)}")
-    assembler = Assembler(template, scaling, dtype, spatial=spatial, channels=channels, scale=scale, shift=shift)
-    for block, part in zip(blocks, tensor, strict=True):
-        assembler.add(block, part[None])
-    return assembler.image(), assembler.saturated
-
-
-class Assembler:
-    """Put the results of blocks together to an image, one by one.
-
-    Parameters
-    ----------
-    template
-        The image the blocks were cut from; axes, unit and metadata are kept.
-    scaling
-        The scaling the blocks were scaled with; the result has the template's intensity units.
-    dtype
-        ``"input"``: the template's; or any other, ``"float32"``, ``"uint8"``, ``"uint16"`` say. Integers are
-        rounded, and cut off only at the ends of the dtype.
-    spatial, channels
-        As given to :func:`planes`.
-    scale
-        How many times finer the result's grid is, for all spatial axes or each; by default the ratio of lengths.
-    shift
-        Where the result's first pixel area begins, in the template's pixels, for all spatial axes or each; both as
-        :meth:`napari_fidelity.operators.Operator.grid` gives them.
-
-    Attributes
-    ----------
-    saturated
-        How many values were cut off so far.
-    """
-
-    def __init__(
-        self,
-        template: Image,
-        scaling: Scaling,
-        dtype: DTypeLike | Literal["input"] = "input",
-        *,
-        spatial: Spatial = "YX",
-        channels: Channels = "joint",
-        scale: float | Sequence[float] | None = None,
-        shift: float | Sequence[float] = 0.0,
-    ) -> None:
-        self.saturated = 0
-        self._template, self._scaling = template, scaling
-        self._dtype = (template.dtype if dtype == "input" else np.dtype(dtype)).newbyteorder("=")
-        self._spatial, self._channel = spatial, _channel_axis(template.axes, channels)
-        self._scale = None if scale is None else _per_axis(scale, spatial)
-        self._shift = _per_axis(shift, spatial)
-        self._data: NDArray[Any] | None = None
-
-    def add(self, block: Block, result: torch.Tensor) -> None:
-        """Take the result of one block, ``(1, C, *spatial)``, scaled.
-
-        Raises
-        ------
-        ShapeError
-            If it does not fit the block or the results before it.
-        NonFiniteError
-            If it holds NaN or infinity.
-        """
-        scaled = result.detach().cpu().double().numpy()
-        if scaled.ndim != len(block.axes) + 1 or scaled.shape[:2] != (1, len(block.data)):
-            expected = f"(1, {len(block.data)}, {', '.join(self._spatial)})"
-            raise ShapeError(f"The result of a block must have the shape {expected}", found=str(scaled.shape))
-        values, saturated = cast(self._scaling.at(block.index).invert(scaled[0], block.axes), self._dtype)
-        if self._data is None:
-            sizes = self._template.sizes | dict(zip(self._spatial, scaled.shape[2:], strict=True))
-            # A block that never comes must not pass for data, where the dtype has a word for that.
-            self._data = np.full(list(sizes.values()), np.nan if self._dtype.kind == "f" else 0, self._dtype)
-        view = _view(self._data, self._template.axes, block.index, self._channel, self._spatial)
-        if view.shape != values.shape:
-            raise ShapeError("The results of the blocks differ in shape", found=f"{values.shape} and {view.shape}")
-        view[...] = values
-        self.saturated += saturated
-
-    def image(self) -> Image:
-        """Return the image, with pixel size and origin of its own grid.
-
-        A grid ``s`` times finer has pixels ``1/s`` the size, and its first pixel's centre lies ``(1/s − 1)/2`` of
-        the old pixel size before the old one's.
-
-        Raises
-        ------
-        ShapeError
-            If no result was added.
-        """
-        if self._data is None:
-            raise ShapeError("There is no result to make an image of")
-        if self.saturated:
-            share = 100 * self.saturated / self._data.size
-            log.warning("%d values (%.3g %%) were cut off at the ends of %s", self.saturated, share, self._dtype)
-        old, new = self._template, self._template.sizes
-        after = dict(zip(old.axes, self._data.shape, strict=True))
-        pixel_size, origin = dict(old.pixel_size), dict(old.origin)
-        for axis in self._spatial:
-            scale = after[axis] / new[axis] if self._scale is None else self._scale[axis]
-            pixel_size[axis] = old.pixel_size[axis] / scale
-            origin[axis] = old.origin[axis] + old.pixel_size[axis] * ((1 / scale - 1) / 2 + self._shift[axis])
-        return old.replace(data=self._data, pixel_size=pixel_size, origin=origin)
-
-
 def to_channel_last(tensor: torch.Tensor) -> NDArray[Any]:
     """Return the one image in a tensor as the metrics take it.
 
@@ -295,21 +153,30 @@ def _scaled(block: Block, scaling: Scaling) -> NDArray[np.float32]:
     return scaled
 
 
-def _channel_axis(axes: str, channels: Channels) -> str:
+def channel_axis(axes: str, channels: Channels) -> str:
+    """Return the letter of the axis that becomes the blocks' channel axis; none if there is no such axis."""
     if channels == "each":
         return ""
     return "S" if "S" in axes else "C" if "C" in axes else ""
 
 
-def _view(data: NDArray[Any], axes: str, index: Mapping[str, int], channel: str, spatial: Spatial) -> NDArray[Any]:
+def view_of(
+    data: NDArray[Any], axes: str, index: Mapping[str, int], channel: str, spatial: Spatial
+) -> NDArray[Any]:
+    """Return the part ``(C, *spatial)`` of an array that lies at a position along its other axes; no copy.
+
+    Parameters
+    ----------
+    data, axes
+        The array, and the letters of its axes.
+    index
+        Position along those axes that are neither ``channel`` nor ``spatial``.
+    channel
+        Letter of the axis that becomes the first one; none for an axis of length 1.
+    spatial
+        The axes that follow.
+    """
     part = data[tuple(index.get(axis, slice(None)) for axis in axes)]
     left = [axis for axis in axes if axis not in index]
     part = part.transpose([left.index(axis) for axis in channel + spatial])
     return part if channel else part[None]
-
-
-def _per_axis(value: float | Sequence[float], spatial: Spatial) -> dict[str, float]:
-    values = list(value) if isinstance(value, Sequence) else [value] * len(spatial)
-    if len(values) != len(spatial):
-        raise ShapeError(f"One number for each of {spatial} is needed", found=f"{len(values)} numbers")
-    return dict(zip(spatial, (float(v) for v in values), strict=True))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.blocks import Assembler, Block, planes, to_tensor
+from napari_fidelity.core.assemble import Assembler
+from napari_fidelity.core.blocks import Block, planes, to_tensor
 from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import MemoryNeededError
 from napari_fidelity.core.lazy import torch

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_fidelity.core.blocks import Assembler, planes, to_tensor
+from napari_fidelity.core.assemble import Assembler
+from napari_fidelity.core.blocks import planes, to_tensor
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.scaling import Scaling
 
