@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.errors import ArchitectureError
+from napari_fidelity.core.precision import autocast as autocast
+from napari_fidelity.core.precision import uses_bfloat16 as uses_bfloat16
 from napari_fidelity.methods import base
 
 if TYPE_CHECKING:
@@ -35,23 +37,6 @@ def private_copy(model: Network | None, device: torch.device) -> nn.Module:
             f"{type(model).__name__} has no parameters, so there is nothing to fine-tune", do="Use projection"
         )
     return base.private_copy(model, device).to(memory_format=torch.channels_last)
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context in which the network runs."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bfloat16(precision, device))
-
-
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Tell whether the network runs in bfloat16: where asked for, or where it is faster."""
-    return precision == "bfloat16" or (precision == "auto" and _is_fast_in_bfloat16(device))
-
-
-def _is_fast_in_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # oneDNN emulates bfloat16 on processors without instructions for it, at a loss.
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def optimizer_for(options: FineTune, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

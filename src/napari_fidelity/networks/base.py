@@ -32,11 +32,14 @@ class RestorationNetwork(nn.Module, ABC):
         Factor by which width and height grow.
     n_channels
         Channels of the input and of the output image.
+    takes_noise_level
+        Whether ``forward`` takes the standard deviation of the noise as a second argument.
     """
 
     architecture: ClassVar[str]
     scale: int
     n_channels: int
+    takes_noise_level: bool = False
     _info: ModelInfo | None = None
 
     @abstractmethod
