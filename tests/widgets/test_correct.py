@@ -395,13 +395,13 @@ def test_a_check_waits_for_the_run(dock: CorrectWidget, qtbot: Any) -> None:
 def test_an_image_that_cannot_be_shown_is_not_lost(
     dock: CorrectWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_fidelity.widgets import _correction
+    from napari_fidelity.widgets import _restoration
 
     class Unshowable:
         def __init__(self, *_: Any) -> None:
             raise MemoryError
 
-    monkeypatch.setattr(_correction, "Shown", Unshowable)
+    monkeypatch.setattr(_restoration, "Shown", Unshowable)
     outcome = run(dock, qtbot)
     assert outcome.kind == "failed"
     np.testing.assert_array_equal(dock.viewer.layers["cells – corrected"].data, outcome.value.image.data)

@@ -11,7 +11,8 @@ from napari_fidelity.core.errors import ImageError
 from napari_fidelity.methods import FineTune, Project
 from napari_fidelity.pipeline import Recipe
 from napari_fidelity.stopping import Budget, HeldOut, Settled
-from napari_fidelity.widgets._method_panel import SNAPSHOTS, MethodPanel
+from napari_fidelity.widgets._method_panel import MethodPanel
+from napari_fidelity.widgets._recipe_panel import SNAPSHOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -67,7 +67,7 @@ def measurement_of(viewer: ViewerModel, result: Layer | None) -> Layer | None:
 def settings_of(recipe: Recipe) -> Recipe:
     """Return a recipe without what does not change the result, and without where it ended."""
     method: Any = recipe.method
-    if method.kind == "finetune":
+    if method.iterative:
         method = method.replace(snapshots=0)
     model = recipe.model and recipe.model.replace(sha256=None)
     return recipe.replace(method=method, model=model, software={}, threads=None, last_iterations=None)
@@ -186,8 +186,21 @@ class ReproduceBar(QWidget):
         set_note(self.note, f"Saved: {Path(path).name}")
 
 
+def dock_for(recipe: Recipe) -> str:
+    """Return the name of the dock that makes results with a recipe."""
+    return "Reconstruct" if recipe.method.kind in ("dip", "red", "deepred") else "Correct"
+
+
+def open_dock(viewer: ViewerModel, name: str) -> Any:
+    """Open a dock of this plugin, or bring the one that is open to the front; return its widget."""
+    holder, dock = viewer.window.add_plugin_dock_widget("napari-fidelity", name, tabify=True)
+    holder.show()
+    holder.raise_()
+    return dock
+
+
 def reproduce_active() -> None:
-    """Open the Correct dock with the settings of the selected result layer."""
+    """Open the dock that made the selected result layer, with its settings."""
     import napari
     from napari.utils.notifications import show_error, show_info
 
@@ -197,9 +210,8 @@ def reproduce_active() -> None:
         return
     layer = viewer.layers.selection.active
     try:
-        recipe_of(layer)
+        recipe = recipe_of(layer)
     except FidelityError as error:
         show_error(str(error))
         return
-    _, dock = viewer.window.add_plugin_dock_widget("napari-fidelity", "Correct")
-    dock.load_layer(layer)
+    open_dock(viewer, dock_for(recipe)).load_layer(layer)

@@ -1,4 +1,4 @@
-"""One correction in the viewer: its job, its layers, its history. It outlives the dock that started it."""
+"""One run in the viewer: its job, its layers, its history. It outlives the dock that started it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_fidelity.widgets._correction import Request, Shown, correct
 from napari_fidelity.widgets._layers import add_result
 from napari_fidelity.widgets._live import LiveLayer
 from napari_fidelity.widgets._pump import explained
+from napari_fidelity.widgets._reproduce import measurement_of, record_of
+from napari_fidelity.widgets._restoration import Request, Shown, restoration
 from napari_fidelity.widgets._worker import Job, News, Outcome
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.step import Record, Result
 
-_running: set[CorrectionRun] = set()  # a run must live on when its dock is closed
+_running: set[RestorationRun] = set()  # a run must live on when its dock is closed
 
 
-class CorrectionRun(QObject):
+class RestorationRun(QObject):
     """Shows what a job finds in layers of the viewer.
 
     Attributes
@@ -52,7 +53,7 @@ class CorrectionRun(QObject):
         self.output: Layer | None = None
         self.fit_before: float | None = None
         self.problem: Exception | None = None  # met here, not by the job
-        self.job = Job(partial(correct, request, self.history), name=self.live.name, rate=rate)
+        self.job = Job(partial(restoration, request, self.history), name=self.live.name, rate=rate)
         self.job.changed.connect(self._changed)
         self.job.ended.connect(self._ended)
 
@@ -60,6 +61,18 @@ class CorrectionRun(QObject):
         """Begin."""
         _running.add(self)
         self.job.start()
+
+    def to_compare(self) -> dict[str, Any]:
+        """Return what the Compare dock asks for: results, ground truth, measurement and how it was formed."""
+        measurement = measurement_of(self.viewer, self.live.layer)
+        partner = record_of(measurement).get("of") if measurement is not None else None
+        return {
+            "images": [layer for layer in (self.output, self.live.layer) if layer in self.viewer.layers],
+            "reference": next((layer for layer in self.viewer.layers if partner and layer.name == partner), None),
+            "measurement": measurement,
+            "operator": self.recipe.operator,
+            "noise": self.recipe.noise,
+        }
 
     def _changed(self, news: News) -> None:
         try:
@@ -98,7 +111,14 @@ class CorrectionRun(QObject):
             self.live.layer.name = f"{self.live.name} (unfinished)"
 
 
-_RESULTS = {"finetune": "corrected", "project": "projected", "apply": "network"}
+_RESULTS = {
+    "finetune": "corrected",
+    "project": "projected",
+    "apply": "network",
+    "dip": "DIP",
+    "red": "RED",
+    "deepred": "DeepRED",
+}  # what a method's result is called, after its measurement
 
 
 def _short(name: str) -> str:
@@ -111,7 +131,7 @@ def _fit(result: Any) -> float | None:
     return result.history[-1].scores.get("lr_psnr") if result.history else None
 
 
-def summary(run: CorrectionRun, outcome: Outcome) -> str:
+def summary(run: RestorationRun, outcome: Outcome) -> str:
     """Say in one or two sentences how a run ended."""
     result: Any = outcome.value
     if result is None:

@@ -1,4 +1,4 @@
-"""What a correction does in its worker thread: read the layer, load the network, show its output, correct it.
+"""What a run does in its worker thread: read the layer, load the network, show its output, restore the image.
 
 Plain generators without Qt; the dock shows what they yield.
 """
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     Work = Generator[News, str | None, "Result[Image] | None"]
 
 
+_LESS = {
+    True: "Crop the layer, choose Projection or let only the last layer move (Advanced ▸ Method options ▸ "
+    "parameters: last)",
+    False: "Crop the layer, work slice by slice, choose a denoiser as prior (RED) or a smaller network "
+    "(Advanced ▸ Method options ▸ network)",
+}  # how a run needs less memory, by whether its network reads the measurement
+
+
 @dataclass(frozen=True)
 class Request:
     """Everything one run needs, taken from the dock in the GUI thread.
@@ -31,7 +39,7 @@ class Request:
     Attributes
     ----------
     source
-        The layer to correct.
+        The layer to restore.
     recipe
         What to do with it.
     device
@@ -48,7 +56,7 @@ class Request:
     recipe: Recipe
     device: str = "auto"
     dtype: str = "float32"
-    output: bool = True
+    output: bool = False
     memory_limit: int | None = None
 
 
@@ -61,7 +69,7 @@ class Shown:
     measured: Frame
 
 
-def correct(request: Request, history: list[Record]) -> Work:
+def restoration(request: Request, history: list[Record]) -> Work:
     """Run a request.
 
     Parameters
@@ -93,18 +101,18 @@ def correct(request: Request, history: list[Record]) -> Work:
 
 def _stages(request: Request, history: list[Record]) -> Work:
     image = yield from read(request.source)
-    yield News("note", text="Loading the network")
+    yield News("note", text="Loading the network" if request.recipe.model else "Preparing")
     network, recipe = _load(request.recipe, request.device)
     asked = yield _needs(request, recipe, image, network)
     if asked:
         return None
-    if request.output and network is not None and recipe.method.kind != "apply":
+    if request.output and network is not None:
         output = yield from _network_output(recipe, image, network, request.device)
         if output is None:
             return None
         yield News("output", value=output, keep=True, wait=True)
         del output
-    return (yield from _corrected(request, recipe, image, network, history))
+    return (yield from _restored(request, recipe, image, network, history))
 
 
 def _load(recipe: Recipe, device: str) -> tuple[RestorationNetwork | None, Recipe]:
@@ -132,8 +140,8 @@ def _needs(request: Request, recipe: Recipe, image: Image, network: RestorationN
         raise MemoryNeededError(
             f"This run needs {words}",
             found=f"{gigabytes(need.free)} free",
-            do="Crop the layer, choose Projection or let only the last layer move (Advanced ▸ Method options ▸ "
-            "parameters: last), or raise the memory limit if one is set in the preferences",
+            do=f"{_LESS[recipe.method.reads_measurement]}, or raise the memory limit if one is set in the "
+            "preferences",
         )
     return News("needs", value=f"Needs {words}", text=f"Needs {words}", keep=True)
 
@@ -163,7 +171,7 @@ def _network_output(
         steps.close()
 
 
-def _corrected(
+def _restored(
     request: Request,
     recipe: Recipe,
     image: Image,
