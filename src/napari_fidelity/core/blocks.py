@@ -63,8 +63,7 @@ def planes(image: Image, spatial: Spatial = "YX", channels: Channels = "joint") 
     ImageError
         If ``spatial`` is ``"ZYX"`` and the image has no ``Z``.
     """
-    if "Z" in spatial and "Z" not in image.axes:
-        raise ImageError("The image has no depth (Z) to work on in 3-D", found=f"axes {image.axes}", do="Use YX")
+    check_depth(image.axes, spatial)
     channel = channel_axis(image.axes, channels)
     others = [axis for axis in image.axes if axis not in spatial + channel]
     blocks = []
@@ -73,6 +72,12 @@ def planes(image: Image, spatial: Spatial = "YX", channels: Channels = "joint") 
         view = view_of(image.data, image.axes, index, channel, spatial)
         blocks.append(Block(index, view, (channel or "C") + spatial))
     return blocks
+
+
+def check_depth(axes: str, spatial: Spatial) -> None:
+    """Raise :class:`ImageError` if volumes are asked for and the image has no ``Z``."""
+    if "Z" in spatial and "Z" not in axes:
+        raise ImageError("The image has no depth (Z) to work on in 3-D", found=f"axes {axes}", do="Use YX")
 
 
 def to_tensor(

@@ -161,8 +161,7 @@ def fit_scaling(
     if mode == "dtype":
         info = np.iinfo(image.dtype)
         return Scaling(offset=info.min, gain=float(info.max) - float(info.min), mode=mode, scope=scope)
-    own = _OWN_AXES[scope] + ("C" if channels == "each" else "")
-    own = "".join(axis for axis in image.axes if axis in own)
+    own = own_axes(image.axes, scope, channels)
     within = tuple(i for i, axis in enumerate(image.axes) if axis not in own)
     low = np.min(image.data, axis=within).astype(np.float64)
     high = np.max(image.data, axis=within).astype(np.float64)
@@ -175,6 +174,12 @@ def fit_scaling(
     if not np.isfinite(gain).all():
         raise ImageError("The range of the intensities is too large", found=f"{low.min():g} to {high.max():g}")
     return Scaling(offset=low, gain=np.where(gain > 0, gain, 1.0), axes=own, mode=mode, scope=scope)
+
+
+def own_axes(axes: str, scope: Scope, channels: Literal["joint", "each"] = "joint") -> str:
+    """Return those of an image's axes along which its scaling differs; parameters as for :func:`fit_scaling`."""
+    own = _OWN_AXES[scope] + ("C" if channels == "each" else "")
+    return "".join(axis for axis in axes if axis in own)
 
 
 def cast(values: NDArray[Any], dtype: DTypeLike) -> tuple[NDArray[Any], int]:

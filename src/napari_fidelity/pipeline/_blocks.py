@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fidelity.core.assemble import Assembler
-from napari_fidelity.core.blocks import Block, planes, to_tensor
+from napari_fidelity.core.blocks import Block, check_depth, planes, to_tensor
 from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import MemoryNeededError
+from napari_fidelity.core.errors import MemoryNeededError, OptionError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.core.scaling import fit_scaling
 from napari_fidelity.core.step import Result, Step
 from napari_fidelity.operators.base import Operator
+from napari_fidelity.operators.compose import Compose
+from napari_fidelity.pipeline._scaling import scaling_of
+from napari_fidelity.pipeline._start import starting_at
 from napari_fidelity.pipeline.provenance import provenance
 
 if TYPE_CHECKING:
@@ -25,15 +27,16 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.blocks import Spatial
     from napari_fidelity.core.scaling import Scaling
-    from napari_fidelity.methods.base import LinearOperator, Network
+    from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.pipeline.recipe import Recipe
 
     Steps = Generator[Step[Image], str | None, Result[Image]]
 
 
 class BlockRun:
-    """One restoration of one image: slice by slice, time point by time point."""
+    """One restoration of one image: slice by slice or volume by volume, time point by time point."""
 
     def __init__(
         self,
@@ -44,14 +47,16 @@ class BlockRun:
         operator: LinearOperator,
         device: torch.device,
     ) -> None:
+        check_dimensions(recipe, image, operator)
         self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
-        self.scaling = fit_scaling(image, recipe.scaling, recipe.scope, channels=recipe.channels)
-        self.blocks = planes(image, "YX", recipe.channels)
+        self.blocks = planes(image, recipe.spatial, recipe.channels)
+        self.scaling = scaling_of(recipe, image, self.blocks, operator, device)
         self.ends = recipe.last_iterations
-        self.network, self.fold = adapted(network, len(self.blocks[0].data))
+        self.network, self.fold = adapted(network, len(self.blocks[0].data), recipe.method)
         self.seen = None
         if observed is not None and not observed.all():
-            self.seen = planes(image.replace(data=observed.astype(np.uint8)), "YX", recipe.channels)
+            seen = image.replace(data=observed.astype(np.uint8))
+            self.seen = planes(seen, recipe.spatial, recipe.channels)
 
     def _folded(self, y: torch.Tensor) -> torch.Tensor:
         return y.movedim(1, 0).contiguous() if self.fold else y
@@ -68,7 +73,7 @@ class BlockRun:
             try:
                 result, asked = yield from self._block(number, block)
             except (RuntimeError, MemoryError) as error:
-                raise _named(error, self.device, block) from error
+                raise self._named(error, block) from error
             assembler.add(block, self._unfolded(result.image))
             kept = result.snapshots if len(self.blocks) == 1 else {}
             results.append(replace(result, image=torch.empty(0), snapshots=kept))
@@ -79,7 +84,7 @@ class BlockRun:
         record["saturated"] = assembler.saturated
         history = tuple(replace(entry, block=n) for n, result in enumerate(results) for entry in result.history)
         snapshots = self._snapshots(results[0], dtype) if len(self.blocks) == 1 else {}
-        reason = _reason(results, len(self.blocks))
+        reason = _reason(results, len(self.blocks), "volumes" if "Z" in self.recipe.spatial else "slices")
         return Result(_with_record(assembler.image(), record), history, reason, seconds, record, snapshots)
 
     def _block(
@@ -93,7 +98,7 @@ class BlockRun:
             weights = self._folded(
                 torch.from_numpy(self.seen[number].data.astype(np.float32))[None].to(self.device)
             )
-        inner = self.recipe.method.steps(
+        inner = self._method(block, own, y).steps(
             y,
             self.operator,
             self.network,
@@ -114,6 +119,13 @@ class BlockRun:
         finally:
             inner.close()
 
+    def _method(self, block: Block, own: Scaling, y: torch.Tensor) -> Method:
+        """Return the method as it is run on a block."""
+        if not isinstance(self.operator, Operator):
+            return self.recipe.method
+        shape = (self.operator.image_channels(len(block.data)), *self.operator.image_shape(y.shape[2:]))
+        return starting_at(self.recipe, self.image, block, own, shape)
+
     def _ended(self, number: int, step: Step[torch.Tensor]) -> str | None:
         """Return a reason to stop where the run that the recipe replays was ended."""
         at_the_end = step.total is not None and step.index + 1 >= step.total
@@ -122,15 +134,33 @@ class BlockRun:
         return f"ended at iteration {step.index}, as in the recipe"
 
     def _assembler(self, template: Image, scaling: Scaling, dtype: DTypeLike) -> Assembler:
+        spatial = self.recipe.spatial
+        place: dict[str, Any] = {}
         # A foreign operator does not say where its pixels lie; the ratio of lengths is what there is to go by.
-        grid = self.operator.grid(2) if isinstance(self.operator, Operator) else None
-        return Assembler(
-            template,
-            scaling,
-            dtype,
-            channels=self.recipe.channels,
-            scale=None if grid is None else grid.scale,
-            shift=0.0 if grid is None else grid.shift,
+        if isinstance(self.operator, Operator):
+            place["n_channels"] = self.operator.image_channels(len(self.blocks[0].data))
+            if self.operator.shares_grid:
+                grid = self.operator.grid(len(spatial))
+                place |= {"scale": grid.scale, "shift": grid.shift}
+            else:
+                place["pixel_size"] = template.pixel_size["X"]
+        return Assembler(template, scaling, dtype, spatial=spatial, channels=self.recipe.channels, **place)
+
+    def _named(self, error: Exception, block: Block) -> Exception:
+        """Return an error as the user is told of it: memory that ran out has remedies."""
+        if not is_out_of_memory(error):
+            return error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        remedies = ["Crop the image"]
+        if "Z" in self.recipe.spatial:
+            remedies.append("work slice by slice (spatial: YX)")
+        if self.recipe.method.kind == "finetune":
+            remedies.append("let only the last layer move (parameters: last)")
+        size = " × ".join(str(n) for n in block.data.shape[1:])
+        return MemoryNeededError(
+            f"Memory ran out on {self.device} for an image of {size} pixels",
+            do=", ".join([*remedies, "choose a smaller network, or another device"]),
         )
 
     def _step(self, step: Step[torch.Tensor], number: int, block: Block) -> Step[Image]:
@@ -158,9 +188,37 @@ class BlockRun:
         return images
 
 
-def adapted(network: Network | None, channels: int) -> tuple[Network | None, bool]:
-    """Return a network as it is run on so many channels, and whether these run through it as a batch."""
-    if network is None or not isinstance(network, torch.nn.Module):
+def check_dimensions(recipe: Recipe, image: Image, operator: LinearOperator | None) -> None:
+    """Refuse volumes that method, operator or image know nothing of.
+
+    Raises
+    ------
+    OptionError, ImageError
+        Saying which of them it is.
+    """
+    check_depth(image.axes, recipe.spatial)
+    if len(recipe.spatial) not in recipe.method.spatial_dims:
+        raise OptionError(
+            f"{type(recipe.method).__name__} works slice by slice, not on volumes in 3-D", do="Set spatial to YX"
+        )
+    if isinstance(operator, Operator):
+        check_operator(operator, recipe.spatial)
+
+
+def check_operator(operator: Operator, spatial: Spatial) -> None:
+    """Raise :class:`OptionError` if an operator does not work on slices, or on volumes, as asked."""
+    for part in operator.operators if isinstance(operator, Compose) else (operator,):
+        if len(spatial) not in part.spatial_dims:
+            what, do = ("slices", "ZYX") if spatial == "YX" else ("volumes in 3-D", "YX")
+            raise OptionError(f"{type(part).__name__} does not work on {what}", do=f"Set spatial to {do}")
+
+
+def adapted(network: Network | None, channels: int, method: Method) -> tuple[Network | None, bool]:
+    """Return a network as a method runs it on so many channels, and whether these run through it as a batch.
+
+    A denoiser's network is adapted by the denoiser.
+    """
+    if not method.reads_measurement or not isinstance(network, torch.nn.Module):
         return network, False
     from napari_fidelity.networks.adapters import for_gray, for_unit_range
 
@@ -175,24 +233,12 @@ def _part(image: Image, index: Mapping[str, int]) -> Image:
     return image.replace(data=image.data[tuple(index.get(axis, slice(None)) for axis in image.axes)], axes=axes)
 
 
-def _named(error: Exception, device: torch.device, block: Block) -> Exception:
-    if not is_out_of_memory(error):
-        return error
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return MemoryNeededError(
-        f"Memory ran out on {device} for an image of {' × '.join(str(n) for n in block.data.shape[1:])} pixels",
-        do="Crop the image, let only the last layer move (parameters: last), choose a smaller network, or another "
-        "device",
-    )
-
-
-def _reason(results: list[Result[torch.Tensor]], blocks: int) -> str:
+def _reason(results: list[Result[torch.Tensor]], blocks: int, what: str) -> str:
     last = results[-1].stop_reason
     if len(results) < blocks:
-        return f"{last}; {len(results)} of {blocks} slices are done, the others are empty"
+        return f"{last}; {len(results)} of {blocks} {what} are done, the others are empty"
     reasons = {result.stop_reason for result in results}
-    return last if len(reasons) == 1 else f"each of {blocks} slices ended for its own reason; the last: {last}"
+    return last if len(reasons) == 1 else f"each of {blocks} {what} ended for its own reason; the last: {last}"
 
 
 def _with_record(image: Image, record: dict[str, Any]) -> Image:

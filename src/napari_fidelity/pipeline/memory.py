@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_fidelity.core.blocks import channel_axis
 from napari_fidelity.core.device import choose_device, free_memory
-from napari_fidelity.pipeline._blocks import adapted
-from napari_fidelity.pipeline.restoration import check_dtype, load_reference
+from napari_fidelity.pipeline._blocks import adapted, check_dimensions
+from napari_fidelity.pipeline.restoration import check_dtype, load_reference, model_of
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -66,20 +67,23 @@ def memory_needed(
     """
     check_dtype(dtype)
     where = choose_device(device, announce=False)
-    if network is None and recipe.model is not None:
-        network = load_reference(recipe.model)
+    reference = model_of(recipe)
+    if network is None and reference is not None:
+        network = load_reference(reference)
+    check_dimensions(recipe, image, recipe.operator)
     sizes = image.sizes
-    measured = (sizes["Y"], sizes["X"])
-    restored = measured if recipe.operator is None else recipe.operator.image_shape(measured)
-    channels = 1
-    if recipe.channels == "joint":
-        channels = sizes.get("S", sizes.get("C", 1))
-    network, fold = adapted(network, channels)
+    channel = channel_axis(image.axes, recipe.channels)
+    measured = tuple(sizes[axis] for axis in recipe.spatial)
+    channels = shown = sizes.get(channel, 1)
+    restored = measured
+    if recipe.operator is not None:
+        restored, shown = recipe.operator.image_shape(measured), recipe.operator.image_channels(channels)
+    network, fold = adapted(network, channels, recipe.method)
     shape = (channels, 1, *measured) if fold else (1, channels, *measured)
     written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
-    blocks = prod(n for axis, n in sizes.items() if axis not in "YX")
+    blocks = prod(n for axis, n in sizes.items() if axis not in channel + recipe.spatial)
     return Memory(
-        image=blocks * prod(restored) * written.itemsize,
+        image=blocks * shown * prod(restored) * written.itemsize,
         method=recipe.method.memory(shape, network, where),
         free=free_memory(where),
     )

@@ -88,10 +88,11 @@ def replayable(recipe: Recipe, results: Sequence[Result[torch.Tensor]], blocks: 
     if blocks > 1:
         stop = None if recipe.stop is None else _ending_at(max(ends), recipe.stop)
         return recipe.replace(stop=stop, last_iterations=ends)
-    if recipe.method.kind != "finetune":
+    method: Any = recipe.method
+    if not method.iterative:
         return recipe  # their only step is always done
-    if recipe.method.iteration is not None:
-        return recipe.replace(method=recipe.method.replace(iteration=ends[0]))
+    if method.iteration is not None:
+        return recipe.replace(method=method.replace(iteration=ends[0]))
     return recipe.replace(stop=_ending_at(ends[0], recipe.stop))
 
 

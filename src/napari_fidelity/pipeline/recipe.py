@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from napari_fidelity.core.blocks import Spatial
 from napari_fidelity.core.errors import OptionError, RecipeError
 from napari_fidelity.core.options import Options
 from napari_fidelity.core.scaling import Mode, Scope
@@ -46,12 +47,18 @@ class Recipe(Options):
     noise: AnyNoise | None = Field(None, description="Noise model, in the measurement's intensity units.")
     method: AnyMethod = Field(FineTune(), description="Method and its options.")
     stop: AnyRule | None = Field(None, description="Stopping rule; left out, the method's own.")
-    model: ModelReference | None = Field(None, description="Restoration network.")
+    model: ModelReference | None = Field(
+        None,
+        description="Restoration network or denoiser; left out, the one the method takes by itself, if any.",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     scaling: Mode = Field("auto", description="How intensities are brought to [0, 1].")
     scope: Scope = Field("series", description="What one intensity scaling is found from.")
     channels: Literal["joint", "each"] = Field(
         "joint", description="Restore the channels of a multichannel image together, or each on its own."
+    )
+    spatial: Spatial = Field(
+        "YX", description="Work slice by slice (YX), or on whole volumes in 3-D (ZYX), where the method can."
     )
     nonfinite: Literal["error", "mask"] = Field(
         "error", description="NaN and infinity: refuse them, or take them as unobserved pixels."

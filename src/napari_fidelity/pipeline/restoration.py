@@ -71,7 +71,7 @@ def restore(
     on_step
         Called with each step; a string it returns ends the run with the best image so far.
     settings
-        Further fields of :class:`Recipe`: ``scaling``, ``scope``, ``channels``, ``nonfinite``.
+        Further fields of :class:`Recipe`: ``scaling``, ``scope``, ``channels``, ``spatial``, ``nonfinite``.
 
     Returns
     -------
@@ -111,7 +111,8 @@ def restore_steps(
     ------
     Step
         ``block``, ``blocks`` and ``position`` tell which slice or time point it belongs to; ``estimate()`` is the
-        :class:`Image` of that slice (axes such as ``YX``, ``YXS`` or ``CYX``), float32, on its own grid.
+        :class:`Image` of that slice or volume (axes such as ``YX``, ``YXS`` or ``CZYX``), float32, on its own
+        grid.
 
     Returns
     -------
@@ -144,7 +145,7 @@ def run_recipe(
     image
         The measurement.
     network
-        The network, if it is not to be loaded as the recipe says.
+        The network, if it is not to be loaded as the recipe says, or as the method wants it without a word.
     device, dtype
         As for :func:`restore`.
     operator
@@ -160,19 +161,18 @@ def run_recipe(
     check_dtype(dtype)
     where = choose_device(device)
     image = image if isinstance(image, Image) else Image.from_array(image)
-    image, observed = _observed(image, operator, recipe.nonfinite == "mask")
-    if network is None and recipe.model is not None:
-        loaded = load_reference(recipe.model, where)
-        recipe = recipe.replace(model=recipe.model.replace(sha256=loaded.info.sha256 or None))
-        network = loaded
+    image, observed = _observed(image, operator, recipe)
+    _check_network(recipe, given=network is not None)
+    reference = model_of(recipe)
+    if network is None and reference is not None:
+        network = loaded = load_reference(reference, where)
+        recipe = recipe.replace(model=reference.replace(sha256=loaded.info.sha256 or None))
     run = BlockRun(recipe, image, observed, network, operator, where)
     with processor_threads(recipe.threads if where.type == "cpu" else None):
         return (yield from run.steps(dtype, started))
 
 
-def _observed(
-    image: Image, operator: LinearOperator, mask_nonfinite: bool
-) -> tuple[Image, NDArray[np.bool_] | None]:
+def _observed(image: Image, operator: LinearOperator, recipe: Recipe) -> tuple[Image, NDArray[np.bool_] | None]:
     """Return the image with unobserved pixels filled in, and which ones were observed; ``None`` for all.
 
     Where the image formation model ends in a mask, nothing is known of the pixels that it hides: whatever is
@@ -181,15 +181,34 @@ def _observed(
     observed = np.isfinite(image.data)
     last = operator.operators[-1] if isinstance(operator, Compose) else operator
     hidden: Any = False
-    if isinstance(last, Mask) and last.mask.shape == (image.sizes["Y"], image.sizes["X"]):
-        plane = last.mask if image.axes.index("Y") < image.axes.index("X") else last.mask.T
-        hidden = np.expand_dims(plane == 0, [i for i, axis in enumerate(image.axes) if axis not in "YX"])
-    if not mask_nonfinite and not (observed | hidden).all():
+    spatial = recipe.spatial
+    if isinstance(last, Mask) and last.mask.shape == tuple(image.sizes.get(axis) for axis in spatial):
+        part = last.mask.transpose([spatial.index(axis) for axis in image.axes if axis in spatial])
+        hidden = np.expand_dims(part == 0, [i for i, axis in enumerate(image.axes) if axis not in spatial])
+    if recipe.nonfinite == "error" and not (observed | hidden).all():
         check_finite(image.replace(data=np.where(hidden, np.zeros((), image.dtype), image.data)))
     observed = observed & ~np.broadcast_to(hidden, image.shape)
     if observed.all():
         return image, None
     return fill_unobserved(image, observed), observed
+
+
+def model_of(recipe: Recipe) -> ModelReference | None:
+    """Return the model that a recipe is run with: the one it names, or the method's own; ``None`` for none."""
+    own = recipe.method.default_model()
+    return ModelReference(name=own) if recipe.model is None and own is not None else recipe.model
+
+
+def _check_network(recipe: Recipe, *, given: bool) -> None:
+    """Refuse a network that the method would never look at."""
+    method = recipe.method
+    if method.reads_measurement or method.default_model() is not None or not (given or recipe.model):
+        return
+    raise OptionError(
+        f"{type(method).__name__} takes no network with these settings",
+        found="" if recipe.model is None else f"the model '{recipe.model.name}'",
+        do="Leave the model out, or choose the denoiser 'network'",
+    )
 
 
 def load_reference(reference: ModelReference, device: torch.device | str = "cpu") -> RestorationNetwork:
