@@ -1,0 +1,83 @@
+"""The intensity scaling of a run, as the image formation model allows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_fidelity.core.blocks import to_tensor
+from napari_fidelity.core.errors import OptionError
+from napari_fidelity.core.lazy import torch
+from napari_fidelity.core.scaling import Scaling, fit_scaling, own_axes
+from napari_fidelity.operators.base import Operator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.blocks import Block
+    from napari_fidelity.methods.base import LinearOperator
+    from napari_fidelity.pipeline.recipe import Recipe
+
+_PERCENTILE = 99.9
+
+
+def scaling_of(
+    recipe: Recipe, image: Image, blocks: Sequence[Block], operator: LinearOperator, device: torch.device
+) -> Scaling:
+    """Return the scaling of a run.
+
+    Where measurement and image share a grid, it brings the measurement to [0, 1] (:func:`fit_scaling`). Where
+    they do not (line integrals, spatial frequencies), adding a constant to the image adds none to the
+    measurement: there is no offset, and one factor brings the measurement's adjoint, scaled to explain it best,
+    to about [0, 1].
+
+    Parameters
+    ----------
+    recipe
+        Of the run.
+    image
+        Finite intensities.
+    blocks
+        Of the image, as the recipe has them.
+    operator
+        The image formation model.
+    device
+        Where to apply it.
+
+    Raises
+    ------
+    OptionError
+        If the slices of volumes are to be scaled one by one.
+    """
+    if recipe.spatial == "ZYX" and recipe.scope == "slice":
+        raise OptionError(
+            "Slices that are scaled one by one make no volume to work on in 3-D",
+            do="Set scope to volume or series, or spatial to YX",
+        )
+    if not isinstance(operator, Operator) or operator.shares_grid:
+        return fit_scaling(image, recipe.scaling, recipe.scope, channels=recipe.channels)
+    if recipe.scaling == "none" or (recipe.scaling == "dtype" and image.dtype.kind == "f"):
+        return Scaling(mode=recipe.scaling, scope=recipe.scope)
+    if recipe.scaling == "dtype":
+        return Scaling(gain=float(np.iinfo(image.dtype).max), mode="dtype", scope=recipe.scope)
+    own = own_axes(image.axes, recipe.scope, recipe.channels)
+    percentile = _PERCENTILE if recipe.scaling == "percentile" else 100
+    gain = np.zeros([image.sizes[axis] for axis in own])
+    for block in blocks:
+        where = tuple(block.index[axis] for axis in own)
+        gain[where] = max(gain[where], _brightness(to_tensor(block, Scaling(), device), operator, percentile))
+    mode = "percentile" if recipe.scaling == "percentile" else "minmax"
+    return Scaling(
+        offset=np.zeros(gain.shape), gain=np.where(gain > 0, gain, 1.0), axes=own, mode=mode, scope=recipe.scope
+    )
+
+
+@torch.no_grad()
+def _brightness(y: torch.Tensor, operator: Operator, percentile: float) -> float:
+    """Return a percentile of the magnitudes of ``t Aᵀy``, with the ``t`` that explains ``y`` best."""
+    back = operator.A_adjoint(y)
+    again = operator.A(back)
+    factor = float(back.square().sum() / again.square().sum().clamp_min(torch.finfo(again.dtype).tiny))
+    return factor * float(np.percentile(back.abs().cpu().numpy(), percentile))
