@@ -6,9 +6,23 @@ from pydantic import Field
 
 from napari_fidelity.methods.apply import Apply
 from napari_fidelity.methods.base import Method
+from napari_fidelity.methods.deep_prior import DIP
+from napari_fidelity.methods.deepred import DeepRED
 from napari_fidelity.methods.finetune import FineTune
 from napari_fidelity.methods.projection import Project, project, ridge_for
+from napari_fidelity.methods.red import RED
 
-AnyMethod = Annotated[FineTune | Project | Apply, Field(discriminator="kind")]
+AnyMethod = Annotated[FineTune | Project | Apply | RED | DIP | DeepRED, Field(discriminator="kind")]
 
-__all__ = ["AnyMethod", "Apply", "FineTune", "Method", "Project", "project", "ridge_for"]
+__all__ = [
+    "DIP",
+    "RED",
+    "AnyMethod",
+    "Apply",
+    "DeepRED",
+    "FineTune",
+    "Method",
+    "Project",
+    "project",
+    "ridge_for",
+]

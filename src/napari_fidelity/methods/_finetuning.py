@@ -158,7 +158,7 @@ class Run:
         iterations = min(options.iterations, options.views - 1) if optimizer is None else options.iterations
         # The images must be those of the whole run, so all but the end stays as it is without a chosen iteration.
         end = iterations if options.iteration is None else min(options.iteration, iterations)
-        outcome = Outcome(options, self._finished)
+        outcome = Outcome(options, self._finished, lambda count: 1 / count if options.average else 1.0)
         watchers = [(part, part.watch()) for part in self.stop.parts() if options.iteration is None]
         history: list[Record] = []
         reason, limit = "", math.inf

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from napari_fidelity.methods.finetune import FineTune
+    from napari_fidelity.methods.base import ChosenIteration
 
 
 class Outcome:
@@ -21,10 +21,25 @@ class Outcome:
 
     The snapshots lie evenly over the iterations there have been: when there are too many, every other one is
     dropped and the distance doubles.
+
+    Parameters
+    ----------
+    options
+        Of the method: how many snapshots, and whether an iteration was chosen.
+    finish
+        Makes the image that is handed over of an estimate.
+    weight
+        Weight of the newest image in the average, from how many there are: ``1/n`` averages all alike, 1 keeps the
+        newest alone.
     """
 
-    def __init__(self, options: FineTune, finish: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self.average, self.most, self.finish = options.average, options.snapshots, finish
+    def __init__(
+        self,
+        options: ChosenIteration,
+        finish: Callable[[torch.Tensor], torch.Tensor],
+        weight: Callable[[int], float],
+    ) -> None:
+        self.most, self.finish, self.weight = options.snapshots, finish, weight
         self.chosen = options.iteration is not None
         self.snapshots: dict[int, torch.Tensor] = {}
         self.change: dict[str, float] = {}
@@ -41,9 +56,10 @@ class Outcome:
         if before is None:
             self._current = image
             return image
-        step = (image - before) / self._count if self.average else image - before
+        weight = self.weight(self._count)
+        step = weight * (image - before)
         self.change = {"change": float(step.square().mean().sqrt())}
-        self._current = before + step if self.average else image
+        self._current = before + step if weight < 1 else image
         return self._current
 
     def judge(self, index: int, score: float) -> None:

@@ -45,6 +45,20 @@ class LinearOperator(Protocol):
         ...
 
 
+class ChosenIteration(Protocol):
+    """The options of a method of whose iterations one can be chosen and some can be kept."""
+
+    @property
+    def iteration(self) -> int | None:
+        """The iteration whose image is returned, or ``None``."""
+        ...
+
+    @property
+    def snapshots(self) -> int:
+        """Number of iterations whose images are kept."""
+        ...
+
+
 class Method(Options, ABC):
     """A published method: its settings, and the generator that runs it.
 

@@ -55,7 +55,10 @@ class DataTerm:
         """Return the loss of an image ``x``."""
         if self.mask is not None:
             return (self.linear(x) - self.linear_target()).square().mean()
-        prediction = call_operator(self.operator, x)
+        return self.misfit(call_operator(self.operator, x))
+
+    def misfit(self, prediction: torch.Tensor) -> torch.Tensor:
+        """Return the loss of an image without mask from its ``A x``."""
         if self.noise is None or self._variance is None:
             terms = (prediction - self.y).square()
         else:

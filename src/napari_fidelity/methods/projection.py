@@ -96,8 +96,33 @@ def project(
         ridge = ridge_for(x, y, operator, noise=noise, weights=weights, rng=rng)
     if math.isinf(ridge):
         return x
+    return proximal(x, y, operator, ridge, variance=known_variance(noise, y), weights=weights)
+
+
+def proximal(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    operator: LinearOperator,
+    ridge: float,
+    *,
+    variance: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the minimiser over ``z`` of ``‖S (A z − y)‖² + ridge ‖z − x‖²``.
+
+    ``S²`` is 1 over the noise variance of each pixel relative to its mean, 0 where nothing was observed. In closed
+    form where the operator has one and ``S`` is constant, else by conjugate gradients.
+
+    Parameters
+    ----------
+    x, y, operator, weights
+        As for :func:`project`.
+    ridge
+        Weight of the distance to ``x``, zero or positive.
+    variance
+        Noise variance of each pixel of ``y``; ``None`` for the same everywhere.
+    """
     r = y - operator.A(x)
-    variance = known_variance(noise, y)
     if weights is None and (variance is None or ridge == 0 or _is_constant(variance)):
         return x + dagger(operator, r, x.shape[2:], ridge)
     return x + _weighted_dagger(operator, r, x.shape[2:], ridge, variance, weights)

@@ -36,6 +36,14 @@ class Noise(Options, ABC):
     def variance(self, prediction: Tensor) -> Tensor:
         """Return the variance of each pixel of the measurement; 0 where the level is unknown."""
 
+    def surrogate_variance(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Return the variance of the Gaussian whose likelihood stands in for this one around a prediction.
+
+        Weighted least squares with it, repeated from the new prediction, end where the likelihood has its maximum
+        (Fisher scoring). By default :meth:`variance`.
+        """
+        return self.variance(prediction)
+
     @abstractmethod
     def sample(self, clean: Tensor, generator: Generator | None = None) -> Tensor:
         """Draw a measurement of the noise-free ``clean``; the generator lives on the device of ``clean``."""
@@ -106,6 +114,10 @@ class LaplaceNoise(Noise):
 
     def variance(self, prediction: Tensor) -> Tensor:  # noqa: D102 - inherited
         return torch.full_like(prediction, 2 * self.scale**2)
+
+    def surrogate_variance(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Return ``b |p - y|``: the parabola that touches ``|p - y| / b`` from above (iteratively reweighted)."""
+        return self.scale * (prediction - y).abs().clamp_min(0.01 * self.scale)
 
     def sample(self, clean: Tensor, generator: Generator | None = None) -> Tensor:  # noqa: D102 - inherited
         u = torch.rand(clean.shape, dtype=clean.dtype, device=clean.device, generator=generator) - 0.5

@@ -12,6 +12,7 @@ from napari_fidelity.stopping.rules import (
     LRPSNRLevel,
     Settled,
     StoppingRule,
+    WindowedVariance,
     describe,
     parse_stop,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "LRPSNRLevel",
     "Settled",
     "StoppingRule",
+    "WindowedVariance",
     "describe",
     "parse_stop",
 ]

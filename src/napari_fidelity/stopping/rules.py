@@ -29,6 +29,8 @@ class StoppingRule(Options, ABC):
     kind: str
     needs: ClassVar[frozenset[str]] = frozenset()
     """Scores that the method has to compute for this rule, beyond the usual ones."""
+    best: ClassVar[str | None] = None
+    """Score whose lowest value marks the image to return; ``None`` returns the last one."""
 
     @abstractmethod
     def watch(self) -> Watcher:
@@ -117,23 +119,35 @@ class HeldOut(StoppingRule):
 
     kind: Literal["held_out"] = "held_out"
     needs: ClassVar[frozenset[str]] = frozenset({"held_out"})
+    best: ClassVar[str | None] = "held_out"
     fraction: float = Field(0.05, gt=0, lt=1, description="Share of the measurement pixels that are held out.")
     patience: int = Field(10, ge=1, description="Iterations without improvement before stopping.")
 
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the score ``held_out``."""
-        best, best_at = math.inf, 0
+        return _not_improving("held_out", self.patience, "held-out pixels were best at iteration {}")
 
-        def look(step: Step[Any]) -> str | None:
-            nonlocal best, best_at
-            value = step.scores["held_out"]
-            if value < best:
-                best, best_at = value, step.index
-            if step.index - best_at < self.patience:
-                return None
-            return f"held-out pixels were best at iteration {best_at} and have not improved since"
 
-        return look
+class WindowedVariance(StoppingRule):
+    """Stop when the last outputs agree less and less: the network has begun to fit the noise (ES-WMV).
+
+    The score ``variance`` is the mean variance of a pixel over the last ``window`` outputs. It falls while the
+    network learns the image, and rises again when it learns the noise; the image at its lowest is returned.
+
+    References
+    ----------
+    Wang, Li, Zhuang, Chen, Liang, Sun, "Early Stopping for Deep Image Prior", TMLR 2023, arXiv:2112.06074.
+    """
+
+    kind: Literal["windowed_variance"] = "windowed_variance"
+    needs: ClassVar[frozenset[str]] = frozenset({"variance"})
+    best: ClassVar[str | None] = "variance"
+    window: int = Field(100, ge=2, le=10_000, description="Number of outputs whose variance is taken.")
+    patience: int = Field(1000, ge=1, description="Iterations without a lower variance before stopping.")
+
+    def watch(self) -> Watcher:
+        """Return a fresh watcher; it reads the score ``variance``, which is there once the window is full."""
+        return _not_improving("variance", self.patience, "successive outputs agreed best at iteration {}")
 
 
 class Settled(StoppingRule):
@@ -242,6 +256,21 @@ def _plateau(score: str, sign: int, delta: float, window: int, phrase: str, unit
     return look
 
 
+def _not_improving(score: str, patience: int, phrase: str) -> Watcher:
+    best, best_at = math.inf, 0
+
+    def look(step: Step[Any]) -> str | None:
+        nonlocal best, best_at
+        value = step.scores.get(score, math.inf)
+        if value < best or best == math.inf:
+            best, best_at = value, step.index
+        if step.index - best_at < patience:
+            return None
+        return f"{phrase.format(best_at)} and have not improved since"
+
+    return look
+
+
 def parse_stop(text: str) -> StoppingRule:
     """Return the rule that a text describes: ``discrepancy:tau=1``, or several joined by ``+``.
 
@@ -269,14 +298,16 @@ RULES: tuple[type[StoppingRule], ...] = (
     LRPSNRLevel,
     Discrepancy,
     HeldOut,
+    WindowedVariance,
     Settled,
     Budget,
 )
 SingleRule = Annotated[
-    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Settled | Budget, Field(discriminator="kind")
+    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | WindowedVariance | Settled | Budget,
+    Field(discriminator="kind"),
 ]
 AnyRule = Annotated[
-    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | Settled | Budget | AnyOf,
+    LRPSNRGain | LRLPIPSDrop | LRPSNRLevel | Discrepancy | HeldOut | WindowedVariance | Settled | Budget | AnyOf,
     Field(discriminator="kind"),
 ]
 AnyOf.model_rebuild()

@@ -1,0 +1,225 @@
+"""The run behind :class:`napari_fidelity.methods.DIP` and :class:`napari_fidelity.methods.DeepRED`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_fidelity.core.errors import DivergedError
+from napari_fidelity.core.step import Record, Result, Step
+from napari_fidelity.methods._network import autocast
+from napari_fidelity.methods._outcome import Outcome
+from napari_fidelity.methods._start import image_shape, starting_image
+from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
+from napari_fidelity.methods.data_term import DataTerm, split
+from napari_fidelity.methods.projection import assumed_variance
+from napari_fidelity.methods.scores import known_variance, lr_psnr
+from napari_fidelity.networks._untrained_module import channels_last
+from napari_fidelity.stopping.rules import WindowedVariance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_fidelity.methods._splitting import Splitting
+    from napari_fidelity.methods.base import LinearOperator, Steps
+    from napari_fidelity.methods.deep_prior import DeepPrior
+    from napari_fidelity.operators.noise import Noise
+    from napari_fidelity.stopping.rules import StoppingRule
+
+_INPUTS = 32  # channels of the network's input (Ulyanov 2018)
+_AMPLITUDE = 0.1  # of its uniform noise
+_SAMPLED = 2**16  # pixels from which the variance of successive outputs is taken, at most
+
+
+class Run:
+    """One reconstruction of one measurement."""
+
+    def __init__(
+        self,
+        options: DeepPrior,
+        y: torch.Tensor,
+        operator: LinearOperator,
+        *,
+        noise: Noise | None,
+        stop: StoppingRule | None,
+        weights: torch.Tensor | None,
+        rng: int | torch.Generator,
+    ) -> None:
+        self.started = time.perf_counter()
+        y, weights = check_measurement(y, weights)
+        self.options, self.operator, self.y = options, operator, y
+        self.stop, rng = stop or options.default_stop(), generator(rng)
+        self.shape = image_shape(y, operator)
+        known = {"noise": noise, "weights": weights}
+        if isinstance(options.start, str) and options.start == "noise":
+            self.image = starting_image("measurement", y, operator, weights=weights)
+            shown = None
+        else:
+            self.image = shown = starting_image(options.start, y, operator, **known)
+        check_fit(operator, self.image, y)
+        seed = rng.initial_seed()
+        self.sigma = math.sqrt(assumed_variance(y, operator, self.shape[2:], **known, rng=seed))
+        self.noise_db = None if known_variance(noise, y) is None else -20 * math.log10(self.sigma)
+        fitted, held_out = split(y, weights, self.stop, rng)
+        self.term = DataTerm(y, operator, noise, fitted, held_out)
+        self.members = [
+            Member(options, self.shape, shown, seed + number, y.device) for number in range(options.runs)
+        ]
+        self.splittings: list[Splitting] = []
+
+    def split(self, make: Callable[[torch.Tensor], Splitting]) -> None:
+        """Give each network an image of its own to agree with (DeepRED)."""
+        self.splittings = [make(self.image) for _ in self.members]
+
+    def steps(self) -> Steps:
+        """Yield one step per iteration; return the result."""
+        options = self.options
+        outcome = Outcome(options, lambda x: x, lambda count: 1 - options.average)
+        predictions = Outcome(options.replace(snapshots=0), lambda x: x, lambda count: 1 - options.average)
+        parts = self.stop.parts() if options.iteration is None else ()
+        watchers = [(part, part.watch()) for part in parts]
+        best = next((part.best for part in parts if part.best), None)
+        window = Window(next((p.window for p in self.stop.parts() if isinstance(p, WindowedVariance)), 0))
+        end = options.iterations - 1 if options.iteration is None else options.iteration
+        history: list[Record] = []
+        reason = ""
+        for index in range(end + 1):
+            loss, image, prediction = self._iterate(index)
+            if not math.isfinite(loss):
+                reason = self._diverged(index)
+                break
+            estimate = outcome.take(image)
+            scores = self.term.scores(predictions.take(prediction)) | outcome.change | window.take(image)
+            outcome.judge(index, scores.get(best, math.inf) if best else math.inf)
+            step = Step(index, end + 1, loss, scores, lambda x=estimate: x, self._seconds())
+            history.append(Record.of(step))
+            reply = yield step
+            said = [watch(step) for _, watch in watchers]
+            reason = reply or next((text for text in said if text), "")
+            if reason:
+                break
+        reason = reason or self._at_the_end(end)
+        return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
+
+    def _iterate(self, index: int) -> tuple[float, torch.Tensor, torch.Tensor]:
+        """Take one step in every network; return loss, image and ``A`` of it, averaged over the networks."""
+        losses, images, predictions = [], [], []
+        for number, member in enumerate(self.members):
+            output = member.output()
+            prediction = call_operator(self.operator, output)
+            data = loss = self.term.misfit(prediction)
+            splitting = self.splittings[number] if self.splittings else None
+            if splitting is not None:
+                loss = data + splitting.penalty(output)
+            member.descend(loss, index)
+            output, prediction = output.detach(), prediction.detach()
+            losses.append(float(loss.detach()))
+            predictions.append(prediction)
+            if splitting is not None:
+                splitting.update(index, output, self._fit(prediction))
+                if splitting.options.output == "image":
+                    output = splitting.x - splitting.u
+            images.append(output)
+        return math.fsum(losses) / len(losses), _mean(images), _mean(predictions)
+
+    def _fit(self, prediction: torch.Tensor) -> float | None:
+        """Return by how many dB the residual is smaller than the noise."""
+        if self.noise_db is None:
+            return None
+        return lr_psnr(prediction - self.y, self.term.weights) - self.noise_db
+
+    def _diverged(self, index: int) -> str:
+        if index == 0:
+            raise DivergedError(
+                "The very first step is not finite", do="Check the intensity scaling and the image formation model"
+            )
+        return f"the iteration diverged at step {index}; the image before it is returned"
+
+    def _at_the_end(self, end: int) -> str:
+        if self.options.iteration is not None:
+            return f"the image of iteration {end} was asked for"
+        return f"all {end + 1} iterations are done"
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+
+class Member:
+    """One untrained network with its input and its optimiser."""
+
+    def __init__(
+        self,
+        options: DeepPrior,
+        shape: Sequence[int],
+        shown: torch.Tensor | None,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        rng = torch.Generator().manual_seed(seed)
+        channels, spatial = shape[1], tuple(shape[2:])
+        network = options.network.build(_INPUTS, channels, spatial, rng)
+        network.sigmoid = options.sigmoid
+        self.network = network.to(device)
+        z = _AMPLITUDE * torch.rand((shape[0], *network.input_shape), generator=rng)
+        if shown is not None and network.input_shape[1:] == spatial:
+            z[:, :channels] = shown[:, :_INPUTS].cpu()
+        self.z = z.to(device).contiguous(memory_format=channels_last(len(spatial)))
+        self.rng = torch.Generator(device).manual_seed(seed)
+        self.input_noise = options.input_noise
+        self.autocast = autocast(options.precision, device)
+        self.rate, self.decay = options.learning_rate, options.decay
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=self.rate, fused=True)
+
+    def output(self) -> torch.Tensor:
+        """Return the network's image in float32, differentiable."""
+        z = self.z
+        if self.input_noise:
+            z = torch.empty_like(z).normal_(0, self.input_noise, generator=self.rng).add_(z)
+        with torch.enable_grad(), self.autocast:
+            image: torch.Tensor = self.network(z)
+        return image.float()
+
+    def descend(self, loss: torch.Tensor, index: int) -> None:
+        """Take one step of Adam."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * self.decay ** (index / 1000)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+
+
+class Window:
+    """The variance of the last outputs, on so many pixels that memory stays small whatever the image."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self._kept: deque[torch.Tensor] = deque()
+        self._sum = self._squares = torch.zeros((), dtype=torch.float64)
+
+    def take(self, image: torch.Tensor) -> dict[str, float]:
+        """Take an output; return the score once the window is full."""
+        if not self.length:
+            return {}
+        pixels = image.flatten()
+        newest = pixels[:: -(-len(pixels) // _SAMPLED)].cpu()
+        self._add(newest, +1)
+        self._kept.append(newest)
+        if len(self._kept) > self.length:
+            self._add(self._kept.popleft(), -1)
+        if len(self._kept) < self.length:
+            return {}
+        mean = self._sum / self.length
+        return {"variance": max(0.0, float((self._squares / self.length - mean.square()).mean()))}
+
+    def _add(self, pixels: torch.Tensor, sign: int) -> None:
+        values = pixels.double()
+        self._sum = self._sum + sign * values
+        self._squares = self._squares + sign * values.square()
+
+
+def _mean(images: list[torch.Tensor]) -> torch.Tensor:
+    return images[0] if len(images) == 1 else torch.stack(images).mean(dim=0)

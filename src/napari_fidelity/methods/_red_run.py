@@ -1,0 +1,179 @@
+"""The run behind :class:`napari_fidelity.methods.RED`."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_fidelity.core.step import Record, Result, Step
+from napari_fidelity.methods._anderson import Anderson
+from napari_fidelity.methods._outcome import Outcome
+from napari_fidelity.methods._splitting import LEAST_SIGMA
+from napari_fidelity.methods._start import image_shape, starting_image
+from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
+from napari_fidelity.methods.data_term import DataTerm, split
+from napari_fidelity.methods.projection import assumed_variance, proximal
+from napari_fidelity.methods.scores import known_variance
+
+if TYPE_CHECKING:
+    from napari_fidelity.methods.base import LinearOperator, Network, Steps
+    from napari_fidelity.methods.red import RED
+    from napari_fidelity.operators.noise import Noise
+    from napari_fidelity.stopping.rules import StoppingRule
+
+_POWER = 12  # iterations for the largest eigenvalue of AᵀA
+
+
+class Run:
+    """One reconstruction of one measurement."""
+
+    def __init__(
+        self,
+        options: RED,
+        y: torch.Tensor,
+        operator: LinearOperator,
+        model: Network | None,
+        *,
+        noise: Noise | None,
+        stop: StoppingRule | None,
+        weights: torch.Tensor | None,
+        rng: int | torch.Generator,
+    ) -> None:
+        self.started = time.perf_counter()
+        y, weights = check_measurement(y, weights)
+        self.options, self.operator, self.y, self.model = options, operator, y, model
+        self.noise = noise if known_variance(noise, y) is not None else None
+        self.stop, rng = stop or options.default_stop(), generator(rng)
+        self.shape = image_shape(y, operator)
+        self.x = starting_image(options.start, y, operator, noise=noise, weights=weights)
+        check_fit(operator, self.x, y)
+        self.seed = rng.initial_seed()
+        self.sigma2 = assumed_variance(y, operator, self.shape[2:], noise=noise, weights=weights, rng=self.seed)
+        self.sigma_f = options.sigma_f or max(math.sqrt(self.sigma2), LEAST_SIGMA)
+        fitted, held_out = split(y, weights, self.stop, rng)
+        self.term = DataTerm(y, operator, noise, fitted, held_out)
+        self.u = torch.zeros_like(self.x)  # the multiplier of ADMM
+        self.denoised = self.x
+
+    # -- the iteration ----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def steps(self) -> Steps:
+        """Yield one step per iteration; return the result."""
+        options = self.options
+        outcome = Outcome(options, lambda x: x, lambda count: 1.0)
+        parts = self.stop.parts() if options.iteration is None else ()
+        watchers = [part.watch() for part in parts]
+        best = next((part.best for part in parts if part.best), None)
+        anderson = Anderson() if options.acceleration == "anderson" else None
+        end = options.iterations - 1 if options.iteration is None else options.iteration
+        history: list[Record] = []
+        reason = ""
+        for index in range(end + 1):
+            sigma, fixed = self._sigma(index)
+            before = self.x
+            after = self._solve(before, sigma)
+            self.x = anderson(before, after) if anderson is not None and fixed else after
+            estimate = outcome.take(self.denoised if options.output == "denoised" else self.x)
+            prediction = self.operator.A(estimate)
+            loss = self._loss(prediction, sigma)
+            if not math.isfinite(loss):
+                reason = f"the iteration diverged at step {index}; the image before it is returned"
+                break
+            scores = self.term.scores(prediction) | (outcome.change if fixed else {})
+            outcome.judge(index, scores.get(best, math.inf) if best else math.inf)
+            step = Step(index, end + 1, loss, scores, lambda x=estimate: x, self._seconds())
+            history.append(Record.of(step))
+            reply = yield step
+            said = [watch(step) for watch in watchers]
+            reason = reply or next((text for text in said if text), "")
+            if reason:
+                break
+        reason = reason or self._at_the_end(end)
+        return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
+
+    def _sigma(self, index: int) -> tuple[float, bool]:
+        """Return the noise level for the denoiser, and whether it stays the same from now on."""
+        options = self.options
+        first = options.sigma_start
+        if first is None or first <= self.sigma_f or options.iterations == 1:
+            return self.sigma_f, True
+        share = index / (options.iterations - 1)
+        return first * (self.sigma_f / first) ** share, False
+
+    def _denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        self._noisy = x
+        return self.options.denoiser.denoise(x, sigma, self.model)
+
+    def _solve(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        """Return the next ``x``."""
+        weight = self.options.strength / sigma**2  # λ
+        if self.options.solver == "fixed_point":
+            x = self._nearest(x, self.denoised, weight) if self.options.output == "denoised" else x
+            self.denoised = self._denoise(x, sigma)
+            return x if self.options.output == "denoised" else self._nearest(x, self.denoised, weight)
+        if self.options.solver == "admm":
+            return self._admm(x, sigma, weight)
+        self.denoised = self._denoise(x, sigma)
+        gradient = self._data_gradient(x) + weight * (x - self.denoised)
+        return x - 2 / (self._lipschitz + weight) * gradient
+
+    def _admm(self, v: torch.Tensor, sigma: float, weight: float) -> torch.Tensor:
+        """Return the next ``v``: one round of ADMM with penalty β = λ and one inner fixed-point iteration."""
+        x = self._nearest(v, v - self.u, weight)
+        self.denoised = self._denoise(v, sigma)
+        v = (self.denoised + x + self.u) / 2
+        self.u = self.u + x - v
+        return v
+
+    def _nearest(self, x: torch.Tensor, z: torch.Tensor, weight: float) -> torch.Tensor:
+        """Return the minimiser of ``D(A x, y) + λ/2 ‖x − z‖²``, for other than Gaussian noise around ``x``."""
+        variance = None
+        if self.noise is not None:
+            variance = self.noise.surrogate_variance(self.operator.A(x), self.y).expand_as(self.y)
+        mean = self.sigma2 if variance is None else float(variance.mean())
+        return proximal(z, self.y, self.operator, weight * mean, variance=variance, weights=self.term.weights)
+
+    def _data_gradient(self, x: torch.Tensor) -> torch.Tensor:
+        residual = self.operator.A(x) - self.y
+        if self.noise is None:
+            slope = residual / self.sigma2
+        else:
+            slope = residual / self.noise.surrogate_variance(residual + self.y, self.y)
+        if self.term.weights is not None:
+            slope = slope * self.term.weights
+        return adjoint(self.operator, slope, self.shape[2:])
+
+    @property
+    def _lipschitz(self) -> float:
+        """Largest curvature of the data term, by power iteration."""
+        if not hasattr(self, "_curvature"):
+            v = torch.randn(self.shape, generator=torch.Generator().manual_seed(self.seed)).to(self.y)
+            norm = 0.0
+            for _ in range(_POWER):
+                v = adjoint(self.operator, self.operator.A(v / v.norm()), self.shape[2:])
+                norm = float(v.norm())
+            least = self.sigma2
+            if self.noise is not None:
+                least = float(self.noise.surrogate_variance(self.y, self.y).min())
+            self._curvature = 1.05 * norm / least
+        return self._curvature
+
+    # -- what comes out ---------------------------------------------------------------------------------------
+
+    def _loss(self, prediction: torch.Tensor, sigma: float) -> float:
+        """Return the objective per pixel, in squared intensity like the data term."""
+        x, y = self._noisy, self.y
+        prior = self.options.strength / sigma**2 * self.sigma2 * float((x * (x - self.denoised)).sum())
+        return float(self.term.misfit(prediction)) + prior / y.numel()
+
+    def _at_the_end(self, end: int) -> str:
+        if self.options.iteration is not None:
+            return f"the image of iteration {end} was asked for"
+        return f"all {end + 1} iterations are done"
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started

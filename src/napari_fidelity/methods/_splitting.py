@@ -1,0 +1,90 @@
+"""The image, the multiplier and the penalties of DeepRED's ADMM, for one network."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_fidelity.methods.deepred import GROWTH_GAIN
+
+if TYPE_CHECKING:
+    from napari_fidelity.methods.base import Network
+    from napari_fidelity.methods.deepred import DeepRED
+
+LEAST_SIGMA = 2 / 255
+"""Noise level a denoiser is told where the noise is weaker or unknown; below, it would hardly do anything."""
+
+
+class Splitting:
+    """``x`` and ``u`` beside one network ``T``.
+
+    Parameters
+    ----------
+    options
+        Of the method.
+    image
+        First ``x``, (N, C, *n).
+    model
+        Network of the denoiser, if it has one.
+    sigma
+        Standard deviation of the measurement's noise.
+    pool
+        One thread, in which the denoiser works.
+    """
+
+    def __init__(
+        self, options: DeepRED, image: torch.Tensor, model: Network | None, sigma: float, pool: ThreadPoolExecutor
+    ) -> None:
+        self.options, self.model, self.pool = options, model, pool
+        self.sigma_f = options.sigma_f or max(sigma, LEAST_SIGMA)
+        self.x, self.u = image, torch.zeros_like(image)
+        self.beta, self.mu = options.beta, options.mu
+        # dB by which the fit may lag behind or be ahead of the noise's level before the penalties grow
+        self._threshold = -10 * math.log10(options.tau)
+        self._pending = self._send()
+        self._denoised = self.x
+
+    @staticmethod
+    def pool(options: DeepRED) -> ThreadPoolExecutor:
+        """Return the thread that denoisers of one run work in."""
+        return ThreadPoolExecutor(1, thread_name_prefix="denoiser")
+
+    def _send(self) -> Future[torch.Tensor]:
+        return self.pool.submit(self.options.denoiser.denoise, self.x.clone(), self.sigma_f, self.model)
+
+    def penalty(self, output: torch.Tensor) -> torch.Tensor:
+        """Return ``μ`` times the mean square of ``T − (x − u)``, differentiable."""
+        return self.mu * (output - (self.x - self.u)).square().mean()
+
+    def update(self, index: int, output: torch.Tensor, fit: float | None) -> None:
+        """Update ``x``, ``u`` and the penalties after iteration ``index``.
+
+        Parameters
+        ----------
+        index
+            Number of the iteration.
+        output
+            The network's image, detached.
+        fit
+            By how many dB its residual is smaller than the noise; ``None`` where the noise is not known.
+        """
+        if index % self.options.every == 0:
+            self._denoised = self._pending.result()
+            self._pending = self._send()
+        target = output + self.u
+        if self.options.update == "fixed_point":
+            self.x = (self.beta * self._denoised + self.mu * target) / (self.beta + self.mu)
+        else:
+            # 1/(β + μ) is the step that the fixed point would take if the denoiser changed nothing.
+            slope = self.beta * (self.x - self._denoised) + self.mu * (self.x - target)
+            self.x = self.x - slope / (self.beta + self.mu)
+        if self.options.clip:
+            self.x = self.x.clamp(0, 1)
+        self.u = target - self.x
+        if self.options.growth and fit is not None and fit > self._threshold:
+            self._threshold += GROWTH_GAIN
+            self.beta += self.options.growth
+            self.mu += self.options.growth

@@ -1,0 +1,86 @@
+"""Images to start from: the measurement on the image's grid, or a classical solution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_fidelity.core.errors import ShapeError
+from napari_fidelity.methods.base import adjoint, call_operator
+from napari_fidelity.methods.projection import project
+from napari_fidelity.operators.base import Operator
+from napari_fidelity.operators.resample import resize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_fidelity.methods.base import LinearOperator
+    from napari_fidelity.operators.noise import Noise
+
+
+def image_shape(y: torch.Tensor, operator: LinearOperator) -> tuple[int, ...]:
+    """Return the shape ``(N, C, *n)`` of the image that belongs to a measurement ``(N, C, *m)``."""
+    if isinstance(operator, Operator):
+        spatial = operator.image_shape(y.shape[2:])
+        return (len(y), operator.image_channels(y.shape[1]), *spatial)
+    return tuple(adjoint(operator, y, ()).shape)
+
+
+def starting_image(
+    start: str | NDArray[object],
+    y: torch.Tensor,
+    operator: LinearOperator,
+    *,
+    noise: Noise | None = None,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the image ``(N, C, *n)`` that an option ``start`` names.
+
+    Parameters
+    ----------
+    start
+        ``"measurement"``: the measurement, bicubically brought to the image's grid, or where it is no picture of the
+        image (tomography, Fourier samples) its adjoint, scaled to explain it best. ``"classical"``: that image,
+        projected onto the data as far as the noise allows. Or an image ``(*n)`` or ``(C, *n)``.
+    y, operator, noise, weights
+        As for :meth:`napari_fidelity.methods.Method.steps`.
+
+    Raises
+    ------
+    ShapeError
+        If an image that was given does not have the restored image's shape.
+    """
+    shape = image_shape(y, operator)
+    if not isinstance(start, str):
+        return _given(start, shape).to(y)
+    x = _measurement(y, operator, shape, weights)
+    return project(x, y, operator, noise=noise, weights=weights) if start == "classical" else x
+
+
+def _given(start: NDArray[object], shape: tuple[int, ...]) -> torch.Tensor:
+    image = torch.from_numpy(start.copy())
+    if image.ndim == len(shape) - 2:
+        image = image[None]
+    if image.shape != shape[1:] and (image.shape[0] != 1 or image.shape[1:] != shape[2:]):
+        raise ShapeError(
+            "The image to start from does not have the restored image's shape",
+            found=f"{tuple(image.shape)} beside {shape[1:]}",
+            do="Give one of that size, with as many channels or one",
+        )
+    return image.expand(shape[1:])[None].expand(shape).contiguous()
+
+
+def _measurement(
+    y: torch.Tensor, operator: LinearOperator, shape: tuple[int, ...], weights: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the measurement on the image's grid."""
+    pictures = not isinstance(operator, Operator) or operator.shares_grid
+    if pictures and y.shape[:2] == shape[:2]:
+        if y.shape == shape:
+            return y.clone()
+        return resize(y, shape[2:])
+    back = adjoint(operator, y if weights is None else y * weights, shape[2:])
+    again = call_operator(operator, back)
+    again = again if weights is None else again * weights
+    return back * ((again * y).sum() / again.square().sum().clamp_min(1e-12))

@@ -1,0 +1,129 @@
+"""Regularisation by denoising (RED), and plug-and-play with a falling noise level.
+
+Romano, Elad, Milanfar, "The Little Engine That Could: Regularization by Denoising (RED)", SIAM J. Imaging Sciences
+2017, doi:10.1137/16M1102884. Falling noise level: Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser
+Prior", IEEE TPAMI 2022, doi:10.1109/TPAMI.2021.3088914.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from napari_fidelity.core.options import Array
+from napari_fidelity.denoisers import AnyDenoiser, NetworkDenoiser
+from napari_fidelity.methods.base import Method
+from napari_fidelity.stopping.rules import Settled, StoppingRule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from napari_fidelity.methods.base import LinearOperator, Network, Steps
+    from napari_fidelity.operators.noise import Noise
+
+
+class RED(Method):
+    """Minimise ``D(A x, y) + λ/2 xᵀ(x − f(x))`` with a denoiser ``f`` (eq. 7 and 17).
+
+    ``λ`` is ``strength`` over the square of the noise level that the denoiser is told: a denoiser for that noise
+    believes its image to that degree. Solvers: the fixed point ``x ← argmin_z D(A z, y) + λ/2 ‖z − f(x)‖²`` (section
+    4.3), in closed form wherever the operator has one; steepest descent (section 4.1); ADMM (section 4.2).
+
+    By default the level falls geometrically over the iterations, from ``sigma_start`` to ``sigma_f``: coarse
+    structure first, then detail; the denoised image is returned. :meth:`romano2017` keeps it fixed, as published.
+    """
+
+    kind: Literal["red"] = "red"
+    reads_measurement: ClassVar[bool] = False
+    denoiser: AnyDenoiser = Field(NetworkDenoiser(), description="The denoiser.")
+    solver: Literal["fixed_point", "steepest_descent", "admm"] = Field(
+        "fixed_point", description="How the objective is minimised."
+    )
+    acceleration: Literal["none", "anderson"] = Field(
+        "none", description="Extrapolate from the last iterations (Anderson), once the noise level is fixed."
+    )
+    iterations: int = Field(16, ge=1, le=100_000, description="Largest number of iterations.")
+    strength: float = Field(
+        0.23, gt=0, le=1e6, description="Weight of the denoised image against the measurement; λ σ_f²."
+    )
+    sigma_f: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Noise level that the denoiser is told in the end, for intensities in [0, 1]; left out, that of "
+        "the noise, at least 2/255.",
+    )
+    sigma_start: float | None = Field(
+        0.2, gt=0, le=1, description="Noise level that it is told at first; left out, the same throughout."
+    )
+    start: Literal["measurement", "classical"] | Array = Field(
+        "classical",
+        description="Where to begin: the measurement on the image's grid, its projection onto the data, or an image.",
+    )
+    output: Literal["denoised", "image"] = Field(
+        "denoised", description="What is returned: the denoised image f(x), or x."
+    )
+    iteration: int | None = Field(
+        None,
+        ge=0,
+        description="Return the image of this iteration and stop there; left out, the stopping rule decides.",
+    )
+    snapshots: int = Field(
+        0, ge=0, le=64, description="Number of iterations whose images are kept, evenly spread."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.iteration is not None and self.iteration >= self.iterations:
+            raise ValueError(f"iteration {self.iteration} lies beyond the {self.iterations} iterations asked for")
+        return self
+
+    @classmethod
+    def romano2017(cls, **changes: Any) -> Self:
+        """Return RED as published: a fixed noise level of 3.25/255, λσ² of the uniform deblurring experiment.
+
+        Fixed point, 200 iterations, from the measurement; the strength is ``λ σ_f² = 0.02 · 3.25²``.
+        """
+        published: dict[str, Any] = {
+            "iterations": 200,
+            "strength": 0.02 * 3.25**2,
+            "sigma_f": 3.25 / 255,
+            "sigma_start": None,
+            "start": "measurement",
+            "output": "image",
+        }
+        return cls(**{**published, **changes})
+
+    def default_model(self) -> str | None:
+        """Return the bundled denoiser where a network is to denoise."""
+        return "drunet-s" if self.denoiser.needs_network else None
+
+    def default_stop(self) -> StoppingRule:
+        """Return the rule that ends the run if none is given: the image has settled."""
+        return Settled(change=1e-4)
+
+    def steps(
+        self,
+        y: torch.Tensor,
+        operator: LinearOperator,
+        model: Network | None = None,
+        *,
+        noise: Noise | None = None,
+        stop: StoppingRule | None = None,
+        weights: torch.Tensor | None = None,
+        rng: int | torch.Generator = 0,
+    ) -> Steps:
+        """Run RED on a measurement (N, C, *m), 2-D or 3-D; ``model`` denoises. See :meth:`Method.steps`."""
+        from napari_fidelity.methods._red_run import Run
+
+        run = Run(self, y, operator, model, noise=noise, stop=stop, weights=weights, rng=rng)
+        return (yield from run.steps())
+
+    def memory(self, shape: Sequence[int], model: Network | None, device: torch.device) -> int:
+        """Return about how many bytes a run holds at once. See :meth:`Method.memory`."""
+        from napari_fidelity.methods._memory import denoising_memory
+
+        return denoising_memory(self.denoiser, shape, model)
