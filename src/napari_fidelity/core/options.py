@@ -19,7 +19,7 @@ from napari_fidelity.core.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FORMS = {"number", "per axis"}  # tags of how a value was given, which are no part of its name
+_FORMS = {"number", "per axis", "list"}  # tags of how a value was given, which are no part of its name
 _NESTED_LIST_LIMIT = 1024  # numbers; larger arrays are written compressed
 
 

@@ -4,6 +4,7 @@ from napari_fidelity.operators._caches import clear_caches
 from napari_fidelity.operators.base import Grid, Operator
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
 from napari_fidelity.operators.compose import OPERATORS, AnyOperator, Compose
+from napari_fidelity.operators.fourier import Fourier, sampling_mask
 from napari_fidelity.operators.identity import Identity
 from napari_fidelity.operators.mask import Mask, random_mask
 from napari_fidelity.operators.noise import (
@@ -16,6 +17,7 @@ from napari_fidelity.operators.noise import (
     PoissonNoise,
 )
 from napari_fidelity.operators.noise_level import estimate_noise
+from napari_fidelity.operators.radon import Radon
 from napari_fidelity.operators.resample import Downsample, resize
 from napari_fidelity.operators.separable import SeparableOperator
 from napari_fidelity.operators.spec import describe, parse_noise, parse_operator
@@ -29,6 +31,7 @@ __all__ = [
     "Blur",
     "Compose",
     "Downsample",
+    "Fourier",
     "GaussianBlur",
     "GaussianNoise",
     "Grid",
@@ -40,6 +43,7 @@ __all__ = [
     "Operator",
     "PoissonGaussianNoise",
     "PoissonNoise",
+    "Radon",
     "SeparableOperator",
     "UniformBlur",
     "clear_caches",
@@ -49,4 +53,5 @@ __all__ = [
     "parse_operator",
     "random_mask",
     "resize",
+    "sampling_mask",
 ]

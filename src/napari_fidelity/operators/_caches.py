@@ -10,7 +10,7 @@ def clear_caches() -> None:
 
     They are made again when they are needed, in milliseconds; a process that lives long calls this between runs.
     """
-    for name in ("_matrix", "_convolve"):
+    for name in ("_matrix", "_convolve", "_rays"):
         module = sys.modules.get(f"napari_fidelity.operators.{name}")  # a run may not have needed it
         for function in list(vars(module).values()) if module else []:
             if hasattr(function, "cache_clear"):

@@ -106,12 +106,14 @@ class Operator(Options, ABC):
         def backward(r: torch.Tensor) -> torch.Tensor:
             return self.A_adjoint(r, shape)
 
+        # 16-bit floats hold neither the squares of large numbers nor the small steps near the end
+        wide = y if y.dtype.itemsize > 2 else y.float()
         # the adjoint of A's damped inverse is the damped inverse of A's adjoint
         return linear_map(
-            y,
+            wide,
             lambda r: damped_least_squares(self.A, backward, r, ridge),
             lambda g: damped_least_squares(backward, self.A, g, ridge),
-        )
+        ).to(y.dtype)
 
     def chains(self, ndim: int) -> tuple[Chain, ...] | None:
         """Return the factors along each of ``ndim`` spatial axes if the operator separates, else ``None``."""

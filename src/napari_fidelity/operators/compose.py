@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from napari_fidelity.core.errors import OperatorError
 from napari_fidelity.core.options import flattened
 from napari_fidelity.operators.base import Grid, Operator, check_ridge
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
+from napari_fidelity.operators.fourier import Fourier
 from napari_fidelity.operators.identity import Identity
 from napari_fidelity.operators.mask import Mask
+from napari_fidelity.operators.radon import Radon
 from napari_fidelity.operators.resample import Downsample
 from napari_fidelity.operators.separable import adjoint, forward, has_closed_form, pseudo_inverse
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from napari_fidelity.operators._axes import Chain
 
 # The list of single operators: a new one is added here.
-SingleOperator = Identity | Downsample | GaussianBlur | UniformBlur | MotionBlur | AiryBlur | Blur | Mask
+SingleOperator = (
+    Identity | Downsample | GaussianBlur | UniformBlur | MotionBlur | AiryBlur | Blur | Mask | Radon | Fourier
+)
 
 
 class Compose(Operator):
@@ -43,6 +47,17 @@ class Compose(Operator):
     @classmethod
     def _flatten(cls, value: Any) -> Any:
         return flattened(value, cls, "operators")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        elsewhere = [operator.kind for operator in self.operators if not operator.shares_grid]
+        if len(elsewhere) > 1:
+            raise OperatorError(
+                "What one of these operators gives is no image that the other could see",
+                found=" + ".join(elsewhere),
+                do="Use one of them",
+            )
+        return self
 
     def chains(self, ndim: int) -> tuple[Chain, ...] | None:  # noqa: D102 - inherited
         fused: list[Chain] = [()] * ndim

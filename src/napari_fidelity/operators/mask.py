@@ -32,13 +32,7 @@ class Mask(Operator):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.mask.ndim not in self.spatial_dims or self.mask.size == 0:
-            raise OperatorError("The mask must be a 2-D or 3-D array", found=f"shape {self.mask.shape}")
-        low, high = float(self.mask.min()), float(self.mask.max())
-        if low < 0 or high > 1:
-            raise OperatorError("The mask's weights must lie in [0, 1]", found=f"[{low:.3g}, {high:.3g}]")
-        if high == 0:
-            raise OperatorError("The mask leaves no pixel", do="Set the seen pixels to 1")
+        check_weights(self.mask, self.spatial_dims)
         return self
 
     def A(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - inherited
@@ -85,6 +79,18 @@ class Mask(Operator):
         from napari_fidelity.operators._matrix import Held
 
         return Held(self.mask)
+
+
+def check_weights(mask: NDArray[Any], dims: Sequence[int]) -> None:
+    """Raise :class:`OperatorError` unless a mask has as many axes as it may and weights in [0, 1], not all 0."""
+    if mask.ndim not in dims or mask.size == 0:
+        wanted = " or ".join(f"{d}-D" for d in dims)
+        raise OperatorError(f"The mask must be a {wanted} array", found=f"shape {mask.shape}")
+    low, high = float(mask.min()), float(mask.max())
+    if low < 0 or high > 1:
+        raise OperatorError("The mask's weights must lie in [0, 1]", found=f"[{low:.3g}, {high:.3g}]")
+    if high == 0:
+        raise OperatorError("The mask leaves nothing to be seen", do="Set what is seen to 1")
 
 
 def random_mask(shape: Sequence[int], keep: float, rng: np.random.Generator | int) -> NDArray[Any]:
