@@ -10,22 +10,25 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_fidelity import metrics, operators, stopping
+    from napari_fidelity import denoisers, metrics, networks, operators, stopping
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.errors import FidelityError
     from napari_fidelity.core.step import Result, Step
     from napari_fidelity.io import list_models, load_model, read_image, save_model, write_image
-    from napari_fidelity.methods import Apply, FineTune, Project, project
-    from napari_fidelity.pipeline import Recipe, restore, restore_steps, run_recipe
+    from napari_fidelity.methods import DIP, RED, Apply, DeepRED, FineTune, Project, project
+    from napari_fidelity.pipeline import Recipe, reconstruct, restore, restore_steps, run_recipe
 
 __version__ = version("napari-fidelity")
 
 _SOURCES = {
     "Apply": "methods",
+    "DIP": "methods",
+    "DeepRED": "methods",
     "FidelityError": "core.errors",
     "FineTune": "methods",
     "Image": "core.arrays",
     "Project": "methods",
+    "RED": "methods",
     "Recipe": "pipeline",
     "Result": "core.step",
     "Step": "core.step",
@@ -33,16 +36,20 @@ _SOURCES = {
     "load_model": "io",
     "project": "methods",
     "read_image": "io",
+    "reconstruct": "pipeline",
     "restore": "pipeline",
     "restore_steps": "pipeline",
     "run_recipe": "pipeline",
     "save_model": "io",
     "write_image": "io",
 }
-_MODULES = ("metrics", "operators", "stopping")
+_MODULES = ("denoisers", "metrics", "networks", "operators", "stopping")
 
 __all__ = [
+    "DIP",
+    "RED",
     "Apply",
+    "DeepRED",
     "FidelityError",
     "FineTune",
     "Image",
@@ -50,12 +57,15 @@ __all__ = [
     "Recipe",
     "Result",
     "Step",
+    "denoisers",
     "list_models",
     "load_model",
     "metrics",
+    "networks",
     "operators",
     "project",
     "read_image",
+    "reconstruct",
     "restore",
     "restore_steps",
     "run_recipe",

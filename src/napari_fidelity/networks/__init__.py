@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.networks.info import ModelInfo
 from napari_fidelity.networks.registry import ARCHITECTURES, architecture, build, detect
+from napari_fidelity.networks.untrained import DeepDecoder, Skip
 
 if TYPE_CHECKING:
     from napari_fidelity.networks.base import RestorationNetwork
 
-__all__ = ["ARCHITECTURES", "ModelInfo", "RestorationNetwork", "architecture", "build", "detect"]
+__all__ = [
+    "ARCHITECTURES",
+    "DeepDecoder",
+    "ModelInfo",
+    "RestorationNetwork",
+    "Skip",
+    "architecture",
+    "build",
+    "detect",
+]
 
 
 def __getattr__(name: str) -> Any:

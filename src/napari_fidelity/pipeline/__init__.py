@@ -2,6 +2,7 @@
 
 from napari_fidelity.pipeline.memory import Memory, memory_needed
 from napari_fidelity.pipeline.recipe import ModelReference, Recipe
+from napari_fidelity.pipeline.reconstruction import reconstruct
 from napari_fidelity.pipeline.restoration import restore, restore_steps, run_recipe
 from napari_fidelity.pipeline.simulation import simulate
 
@@ -10,6 +11,7 @@ __all__ = [
     "ModelReference",
     "Recipe",
     "memory_needed",
+    "reconstruct",
     "restore",
     "restore_steps",
     "run_recipe",

@@ -86,21 +86,22 @@ def replayable(recipe: Recipe, results: Sequence[Result[torch.Tensor]], blocks: 
     """
     ends = tuple(result.history[-1].index for result in results)
     if blocks > 1:
-        stop = None if recipe.stop is None else _ending_at(max(ends), recipe.stop)
+        stop = None if recipe.stop is None else _ending_at(max(ends), recipe.stop.parts())
         return recipe.replace(stop=stop, last_iterations=ends)
     method: Any = recipe.method
     if not method.iterative:
         return recipe  # their only step is always done
     if method.iteration is not None:
         return recipe.replace(method=method.replace(iteration=ends[0]))
-    return recipe.replace(stop=_ending_at(ends[0], recipe.stop))
+    # Of the method's own rule, what chooses among the images has a say before the end too.
+    own = [part for part in method.default_stop().parts() if part.best]
+    return recipe.replace(stop=_ending_at(ends[0], own if recipe.stop is None else recipe.stop.parts()))
 
 
-def _ending_at(iteration: int, rule: StoppingRule | None) -> StoppingRule:
-    """Return a rule without clock that ends at an iteration, which the given one had reached."""
+def _ending_at(iteration: int, rules: Sequence[StoppingRule]) -> StoppingRule:
+    """Return a rule without clock that ends at an iteration, which these had reached."""
     budget = Budget(iterations=iteration)
-    # Of the others, held-out pixels have a say before the end too. Other budgets were not used up by then.
-    others = [part for part in rule.parts() if not isinstance(part, Budget)] if rule is not None else []
+    others = [rule for rule in rules if not isinstance(rule, Budget)]  # other budgets were not used up by then
     return AnyOf(rules=(*others, budget)) if others else budget
 
 

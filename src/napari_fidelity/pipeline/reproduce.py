@@ -11,22 +11,31 @@ import numpy as np
 
 from napari_fidelity.core.errors import RecipeError
 from napari_fidelity.core.options import Options
-from napari_fidelity.core.spec import number_text
-from napari_fidelity.methods import FineTune, Project
+from napari_fidelity.core.spec import number_text, write_one
+from napari_fidelity.methods import DIP, RED, DeepRED, FineTune, Project
 from napari_fidelity.operators import Compose, describe
+from napari_fidelity.pipeline.presets import PRESETS, preset_of
 from napari_fidelity.stopping import AnyOf
 from napari_fidelity.stopping import describe as describe_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_fidelity.methods import Method
     from napari_fidelity.operators import Operator
     from napari_fidelity.pipeline.recipe import ModelReference, Recipe
 
 RECIPE_FILE = "recipe.json"
 """File from which a command or script reads the recipe, where it cannot hold its settings."""
 
-_FORMATION = ("scaling", "scope", "channels", "nonfinite")
+_COMMANDS: dict[type[Method], str] = {
+    FineTune: "correct",
+    Project: "project",
+    RED: "reconstruct",
+    DIP: "reconstruct",
+    DeepRED: "reconstruct",
+}
+_FORMATION = ("scaling", "scope", "channels", "nonfinite", "spatial")
 _NO_EFFECT = ("kind", "snapshots")  # on the image
 
 
@@ -35,9 +44,9 @@ def command_line(
 ) -> str:
     """Return the shell command that gives the image of a recipe.
 
-    It is that of ``correct`` or ``project`` with every option that differs from its default. Where these cannot
-    hold it all (arrays, other methods, stacks that were stopped), it is ``napari-fidelity run`` with the recipe in
-    the file :data:`RECIPE_FILE`.
+    It is that of ``correct``, ``project`` or ``reconstruct`` with every option that differs from its default. Where
+    these cannot hold it all (arrays, other methods, stacks that were stopped), it is ``napari-fidelity run`` with
+    the recipe in the file :data:`RECIPE_FILE`.
 
     Parameters
     ----------
@@ -51,16 +60,15 @@ def command_line(
     Raises
     ------
     RecipeError
-        If the recipe names no model or no image formation model.
+        If the recipe names no image formation model, or no model where the method needs one.
     """
     operator, model = _complete(recipe)
     files = [_file(source), _file(target)]
-    commands = {FineTune: "correct", Project: "project"}
-    command = commands.get(type(recipe.method))
-    if command is None or recipe.last_iterations is not None or _has_arrays(recipe):
+    command = _COMMANDS.get(type(recipe.method))
+    if command is None or recipe.last_iterations is not None or _has_arrays(recipe) or _beyond(command, recipe):
         words = ["run", RECIPE_FILE, *files]
     else:
-        words = [command, *files, "--model", model.name, *_options(recipe, operator, model)]
+        words = [command, *files, *_options(recipe, operator, model)]
     if dtype != "float32":
         words += ["--dtype", dtype]
     return " ".join(_quoted(word) for word in ("napari-fidelity", *words))
@@ -81,7 +89,7 @@ def python_script(
         more = f", dtype={dtype!r}" if dtype != "float32" else ""
         lines += [f"result = drain(nf.run_recipe(recipe, nf.read_image({source!r}){more}))"]
     else:
-        if model.scale is not None:
+        if model is not None and model.scale is not None:
             lines += ["from napari_fidelity.pipeline import ModelReference"]
         arguments = [f"nf.read_image({source!r})", *_arguments(recipe, operator, model, dtype)]
         lines += ["", "result = nf.restore(", *(f"    {argument}," for argument in arguments), ")"]
@@ -92,13 +100,11 @@ def python_script(
     return "\n".join(lines) + "\n"
 
 
-def _complete(recipe: Recipe) -> tuple[Operator, ModelReference]:
-    missing = [
-        words
-        for words, value in (("image formation model", recipe.operator), ("network", recipe.model))
-        if value is None
-    ]
-    if recipe.operator is None or recipe.model is None:
+def _complete(recipe: Recipe) -> tuple[Operator, ModelReference | None]:
+    missing = ["image formation model"] if recipe.operator is None else []
+    if recipe.model is None and recipe.method.reads_measurement:
+        missing.append("network")
+    if missing or recipe.operator is None:
         raise RecipeError(
             f"The recipe names no {' and no '.join(missing)}: it was made with one that only code can give",
             do="Run it from Python with that one",
@@ -109,9 +115,20 @@ def _complete(recipe: Recipe) -> tuple[Operator, ModelReference]:
 # -- command line ------------------------------------------------------------------------------------------------
 
 
-def _options(recipe: Recipe, operator: Operator, model: ModelReference) -> Iterator[str]:
-    """Yield the words of all options but the model's name."""
-    if model.scale is not None:
+def _beyond(command: str, recipe: Recipe) -> bool:
+    """Tell whether a command has no option for something that a recipe sets."""
+    if command == "reconstruct":
+        return recipe.model is not None and recipe.model.scale is not None
+    return recipe.spatial != _default(recipe, "spatial")
+
+
+def _options(recipe: Recipe, operator: Operator, model: ModelReference | None) -> Iterator[str]:
+    """Yield the words of all options."""
+    if _COMMANDS[type(recipe.method)] == "reconstruct":
+        yield from ("--method", recipe.method.kind)
+    if model is not None:
+        yield from ("--model", model.name)
+    if model is not None and model.scale is not None:
         yield from ("--scale", str(model.scale))
     yield from ("--operator", describe(operator))
     if recipe.noise is not None:
@@ -123,9 +140,11 @@ def _options(recipe: Recipe, operator: Operator, model: ModelReference) -> Itera
         option = name.replace("_", "-")
         if isinstance(value, bool):
             yield f"--{option}" if value else f"--no-{option}"
+        elif isinstance(value, Options):
+            yield from (f"--{option}", write_one(value))
         else:
             yield from (f"--{option}", value if isinstance(value, str) else number_text(value))
-    if recipe.stop is not None and isinstance(recipe.method, FineTune):
+    if recipe.stop is not None and recipe.method.iterative:
         yield from ("--stop", describe_rule(recipe.stop))
     for name in _FORMATION:
         if getattr(recipe, name) != _default(recipe, name):
@@ -149,15 +168,19 @@ def _quoted(word: str) -> str:
 # -- Python ------------------------------------------------------------------------------------------------------
 
 
-def _arguments(recipe: Recipe, operator: Operator, model: ModelReference, dtype: str) -> Iterator[str]:
+def _arguments(recipe: Recipe, operator: Operator, model: ModelReference | None, dtype: str) -> Iterator[str]:
     """Yield the arguments of ``restore`` after the image."""
     yield f"operator={_code(operator)}"
     preset, changes = _method(recipe.method)
-    name = type(recipe.method).__name__ + (f".{preset}" if preset else "")
-    yield f"method=nf.{name}({_keywords(changes)})"
-    if model.scale is None:
+    name, given = type(recipe.method).__name__, _keywords(changes)
+    if preset:
+        constructor, arguments = PRESETS[type(recipe.method)][preset]
+        name = f"{name}.{constructor}"
+        given = ", ".join([*map(repr, arguments), *([given] if given else [])])
+    yield f"method=nf.{name}({given})"
+    if model is not None and model.scale is None:
         yield f"model={model.name!r}"
-    else:
+    elif model is not None:
         yield f"model=ModelReference(name={model.name!r}, scale={model.scale})"
     if recipe.noise is not None:
         yield f"noise={_code(recipe.noise)}"
@@ -172,7 +195,7 @@ def _arguments(recipe: Recipe, operator: Operator, model: ModelReference, dtype:
 
 
 def _code(options: Options) -> str:
-    """Return the expression that makes an operator, a noise model or a stopping rule."""
+    """Return the expression that makes an operator, a noise model, a stopping rule, a denoiser or a network."""
     package = type(options).__module__.split(".")[1]
     if isinstance(options, AnyOf) and len(options.rules) > 1:
         return " | ".join(_code(rule) for rule in options.rules)
@@ -189,19 +212,21 @@ def _keywords(values: dict[str, Any]) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_literal, value)) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, Options):
+        return _code(value)
     return repr(value) if isinstance(value, str | bool) else number_text(value)
 
 
 # -- both --------------------------------------------------------------------------------------------------------
 
 
-def _method(method: Options) -> tuple[str, dict[str, Any]]:
+def _method(method: Method) -> tuple[str, dict[str, Any]]:
     """Return the preset that a method is made from, if it is exactly one, and the options that differ."""
-    if isinstance(method, FineTune) and method.optimizer == FineTune.lucas2020().optimizer:
-        chosen = {"iteration": method.iteration, "snapshots": method.snapshots}
-        if method == FineTune.lucas2020(**chosen):
-            return "lucas2020", {} if method.iteration is None else {"iteration": method.iteration}
-    return "", {name: value for name, value in _changes(method).items() if name not in _NO_EFFECT}
+    preset = preset_of(method)
+    changes = {name: value for name, value in _changes(method).items() if name not in _NO_EFFECT}
+    if preset == "default":
+        return "", changes
+    return preset, {name: value for name, value in changes.items() if name == "iteration"}
 
 
 def _changes(options: Options) -> dict[str, Any]:
