@@ -44,9 +44,9 @@ def command_line(
 ) -> str:
     """Return the shell command that gives the image of a recipe.
 
-    It is that of ``correct``, ``project`` or ``reconstruct`` with every option that differs from its default. Where
-    these cannot hold it all (arrays, other methods, stacks that were stopped), it is ``napari-fidelity run`` with
-    the recipe in the file :data:`RECIPE_FILE`.
+    It is that of ``correct``, ``project`` or ``reconstruct`` with every option that differs from its default.
+    Where these cannot hold it all (arrays, other methods, stacks that were stopped), it is ``napari-fidelity run``
+    with the recipe in the file :data:`RECIPE_FILE`.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def _beyond(command: str, recipe: Recipe) -> bool:
     """Tell whether a command has no option for something that a recipe sets."""
     if command == "reconstruct":
         return recipe.model is not None and recipe.model.scale is not None
-    return recipe.spatial != _default(recipe, "spatial")
+    return recipe.spatial != "YX"
 
 
 def _options(recipe: Recipe, operator: Operator, model: ModelReference | None) -> Iterator[str]:
