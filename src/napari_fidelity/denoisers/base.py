@@ -6,14 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from napari_fidelity.core.errors import ArchitectureError, ImageError, NonFiniteError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -83,7 +84,7 @@ class Denoiser(Options, ABC):
         if sigma == 0:
             return x
         with torch.no_grad():
-            output = self._denoise(x.detach().float(), sigma, network).to(x.dtype)
+            output = self._denoise(x.detach().float(), sigma, network).to(x.dtype).contiguous()
         if not bool(output.isfinite().all()):
             raise NonFiniteError(
                 "The denoised image holds values that are not finite",
@@ -131,4 +132,21 @@ def on_arrays(
     flat = images.flatten(0, 1) if slices and x.ndim == 5 else images
     arrays = flat.double().cpu().contiguous().numpy()
     output = torch.stack([torch.from_numpy(function(array)).float() for array in arrays])
-    return output.reshape(images.shape).movedim(-1, 1).contiguous().to(x.device)
+    return output.reshape(images.shape).movedim(-1, 1).to(x.device)
+
+
+def reflected(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """Return images ``(N, C, *spatial)`` continued by reflection, repeated where they are too small for it.
+
+    Parameters
+    ----------
+    x
+        The images.
+    widths
+        Pixels to add before and after, for each spatial axis.
+    """
+    for axis, width in enumerate(widths, start=2):
+        if any(width):
+            places = torch.from_numpy(np.pad(np.arange(x.shape[axis]), width, mode="reflect"))
+            x = x.index_select(axis, places.to(x.device))
+    return x

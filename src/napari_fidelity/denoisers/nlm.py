@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.denoisers.base import Denoiser, on_arrays
+from napari_fidelity.denoisers.base import Denoiser, on_arrays, reflected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -66,7 +66,7 @@ class NLM(Denoiser):
     def _denoise(self, x: Tensor, sigma: float, network: Network | None) -> Tensor:
         images = x if self.joint else x.flatten(0, 1)[:, None]
         if self.backend == "torch" or (self.backend == "auto" and x.device.type != "cpu"):
-            output = torch.stack([self._by_torch(image, sigma) for image in images])
+            output = self._by_torch(images, sigma)
         else:
             output = on_arrays(images, lambda array: self._by_skimage(array, sigma))
         return output.reshape(x.shape)
@@ -86,46 +86,37 @@ class NLM(Denoiser):
         )
         return output.reshape(image.shape)  # a single channel may have been dropped
 
-    def _by_torch(self, image: Tensor, sigma: float) -> Tensor:
-        """Denoise one image (C, *spatial)."""
-        shape, reach = tuple(image.shape[1:]), self.patch_distance
-        half = self.patch_size // 2
-        padded = _reflected(image, half + reach)
-        expected = 2 * image.shape[0] * sigma**2  # share of the noise in the distance of two pixels
-        unit = image.shape[0] * (self.h * sigma) ** 2 * (2 * half + 1) ** len(shape)
-        framed = tuple(n + 2 * half - 1 for n in shape)
+    def _by_torch(self, x: Tensor, sigma: float) -> Tensor:
+        """Denoise images (N, C, *spatial)."""
+        channels, shape, reach, half = x.shape[1], x.shape[2:], self.patch_distance, self.patch_size // 2
+        padded = reflected(x, [(half + reach, half + reach)] * len(shape))
+        expected = 2 * channels * sigma**2  # share of the noise in the distance of two pixels
+        unit = channels * (self.h * sigma) ** 2 * (2 * half + 1) ** len(shape)
+        framed = [n + 2 * half - 1 for n in shape]
         here = _window(padded, [reach + 1] * len(shape), framed)
-        total, weights = torch.zeros_like(image), torch.zeros_like(image[0])
+        total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])
         for shift in itertools.product(range(-reach, reach + 1), repeat=len(shape)):
             there = _window(padded, [reach + 1 + t for t in shift], framed)
-            distance = _box_sums((here - there).square_().sum(0).sub_(expected), shape).clamp_min_(0).div_(unit)
+            distance = (here - there).square_().sum(1, keepdim=True).sub_(expected)
+            distance = _box_sums(distance, shape).clamp_min_(0).div_(unit)
             weight = torch.exp(-distance).masked_fill_(distance > _FARTHEST, 0)
             weights += weight
-            total += weight * _window(padded, [reach + half + t for t in shift], shape)
+            total.addcmul_(weight, _window(padded, [reach + half + t for t in shift], shape))
         return total / weights
 
 
-def _reflected(image: Tensor, width: int) -> Tensor:
-    """Return an image (C, *spatial) continued by reflection, on and on where it is smaller than the border."""
-    for axis, n in enumerate(image.shape[1:], start=1):
-        places = torch.from_numpy(np.pad(np.arange(n), width, mode="reflect"))
-        image = image.index_select(axis, places.to(image.device))
-    return image
-
-
-def _window(image: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Return the part (C, *shape) of an image that begins at a place."""
-    for axis, (i, n) in enumerate(zip(start, shape, strict=True), start=1):
-        image = image.narrow(axis, i, n)
-    return image
+def _window(x: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Return the part (N, C, *shape) of images that begins at a place."""
+    for axis, (i, n) in enumerate(zip(start, shape, strict=True), start=2):
+        x = x.narrow(axis, i, n)
+    return x
 
 
 def _box_sums(values: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the sums over all boxes of which so many fit in along each axis; without a running sum's rounding."""
-    for axis, n in enumerate(shape):
-        count = values.shape[axis] - n + 1
+    for axis, n in enumerate(shape, start=2):
         sums = values.narrow(axis, 0, n).clone()
-        for i in range(1, count):
+        for i in range(1, values.shape[axis] - n + 1):
             sums += values.narrow(axis, i, n)
         values = sums
     return values

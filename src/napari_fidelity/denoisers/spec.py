@@ -8,14 +8,17 @@ from pydantic import Field
 
 from napari_fidelity.core.spec import parse_one, parse_table, write_one
 from napari_fidelity.denoisers.base import Denoiser
+from napari_fidelity.denoisers.bm3d import BM3D
 from napari_fidelity.denoisers.network import NetworkDenoiser
 from napari_fidelity.denoisers.nlm import NLM
+from napari_fidelity.denoisers.tv import TV
+from napari_fidelity.denoisers.wavelet import Wavelet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # The list of denoisers: a new one is added here.
-_Denoisers = NLM | NetworkDenoiser
+_Denoisers = NetworkDenoiser | NLM | BM3D | TV | Wavelet
 
 AnyDenoiser = Annotated[_Denoisers, Field(discriminator="kind")]
 """Any denoiser as a field of options, told apart by ``kind``."""
