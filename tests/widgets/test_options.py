@@ -18,6 +18,7 @@ from napari_fidelity.operators import (
     Blur,
     Compose,
     Downsample,
+    Fourier,
     GaussianBlur,
     LaplaceNoise,
     Mask,
@@ -41,6 +42,7 @@ RULES = get_args(get_args(AnyRule)[0])
 EXAMPLES: dict[type[Options], Options] = {
     Blur: Blur(kernel=np.ones((3, 3)) / 9),
     Mask: Mask(mask=np.eye(4)),
+    Fourier: Fourier(mask=np.eye(4)),
     Compose: Compose(operators=(GaussianBlur(sigma=(1.6, 0.8)), Downsample(scale=2))),
     LaplaceNoise: LaplaceNoise(scale=2.5),
     Budget: Budget(iterations=7),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.blocks import Spatial
     from napari_fidelity.operators.base import Operator
     from napari_fidelity.widgets._worker import Outcome
 
@@ -47,7 +48,9 @@ class Check(QObject):
         self.job: Job | None = None
         self.layer: Layer | None = None
 
-    def start(self, result: Layer | None, measured: Layer | None, operator: Operator) -> Job | None:
+    def start(
+        self, result: Layer | None, measured: Layer | None, operator: Operator, spatial: Spatial = "YX"
+    ) -> Job | None:
         """Begin, or go back to what was shown before the last check.
 
         Raises
@@ -63,7 +66,7 @@ class Check(QObject):
         if measured is None:
             raise ImageError(f"The measurement of '{result.name}' is not in the viewer", do="Open it again")
         source, y = Source.of(result), _matching(measured, Source.of(result))
-        self.job = Job(partial(_simulated, source, y, operator), name=f"Checking '{result.name}'")
+        self.job = Job(partial(_simulated, source, y, operator, spatial), name=f"Checking '{result.name}'")
         self.job.ended.connect(partial(self._ended, source, measured))
         return self.job
 
@@ -109,7 +112,7 @@ def _matching(measured: Layer, result: Source) -> Source:
 
 
 def _simulated(
-    source: Source, measured: Source, operator: Operator
+    source: Source, measured: Source, operator: Operator, spatial: Spatial
 ) -> Generator[News, str | None, tuple[Image, float] | None]:
     """Return ``A x`` and the root mean square of ``A x − y``."""
     from napari_fidelity.pipeline import simulate
@@ -120,7 +123,7 @@ def _simulated(
     except Stopped:
         return None
     seen = np.isfinite(x.data)
-    steps = simulate(x if seen.all() else x.replace(data=np.where(seen, x.data, 0)), operator)
+    steps = simulate(x if seen.all() else x.replace(data=np.where(seen, x.data, 0)), operator, spatial)
     while True:
         try:
             done, total = next(steps)

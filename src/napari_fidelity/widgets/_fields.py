@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+    from napari_fidelity.core.options import Options
+
 _LARGEST = 2**31 - 1  # of a spin box without an upper limit
 _NONE_WORD = "auto"
 EMPTY = ""
@@ -57,16 +59,30 @@ class Field:
 def make_field(name: str, info: FieldInfo) -> Field | None:
     """Return the control for a declared option; ``None`` for an array, which no one types in."""
     members = _members(info.annotation)
-    if types.NoneType in members:
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    none = none_of(info)
+    if none is not None:
         inner = _plain_field([m for m in members if m is not types.NoneType], info)
-        field = None if inner is None else _optional(name, inner, str(extra.get("none", _NONE_WORD)))
+        field = None if inner is None else _optional(name, inner, none)
     else:
         field = _plain_field(members, info)
     if field is not None:
         field.widget.setToolTip(tooltip(info))
         field.widget.setAccessibleName(label(name, info))
     return field
+
+
+def variants_of(info: FieldInfo) -> list[type[Options]]:
+    """Return the classes of options of which a declared option is one; empty for any other option."""
+    members = [member for member in _members(info.annotation) if member is not types.NoneType]
+    return members if all("kind" in getattr(member, "model_fields", ()) for member in members) else []
+
+
+def none_of(info: FieldInfo) -> str | None:
+    """Return the word for a declared option without a value; ``None`` if it always has one."""
+    if types.NoneType not in _members(info.annotation):
+        return None
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    return str(extra.get("none", _NONE_WORD))
 
 
 def label(name: str, info: FieldInfo) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fidelity.widgets._geometry import result_axes
 from napari_fidelity.widgets._layers import add_result, handed_over
 
 if TYPE_CHECKING:
@@ -34,14 +35,18 @@ class Frame:
         """Return the frame of an image."""
         return cls(image.axes, image.sizes, image.pixel_size, image.origin)
 
-    def filled(self, block: Image, values: NDArray[Any], where: tuple[Any, ...]) -> Image:
+    def shown(self, block: Image, position: Mapping[str, int]) -> str:
+        """Return the axes of the whole result that a block is part of."""
+        return result_axes(self.axes, block.axes, position)
+
+    def filled(self, block: Image, axes: str, values: NDArray[Any], where: tuple[Any, ...]) -> Image:
         """Return the whole result with one block alone; what has not been restored yet is NaN."""
-        lengths = {**self.sizes, **{axis: n for axis, n in block.sizes.items() if axis in "YXCS"}}
-        data = np.full([lengths[axis] for axis in self.axes], np.nan, np.float32)
+        lengths = {**self.sizes, **block.sizes}
+        data = np.full([lengths[axis] for axis in axes], np.nan, np.float32)
         data[where] = values
         return block.replace(
             data=data,
-            axes=self.axes,
+            axes=axes,
             pixel_size={**self.pixel_size, **block.pixel_size},
             origin={**self.origin, **block.origin},
         )
@@ -78,10 +83,11 @@ class LiveLayer:
         measured
             The frame of the measurement it is a part of.
         """
-        values, where = _placed(block, measured.axes, position)
+        axes = measured.shown(block, position)
+        values, where = _placed(block, axes, position)
         if not self._begun:
             self._begun = True
-            whole = measured.filled(block, values, where)
+            whole = measured.filled(block, axes, values, where)
             self._add(whole)
         elif self.shown and self.layer is not None:
             self.layer.data[where] = values
@@ -95,6 +101,8 @@ class LiveLayer:
         self._data = handed_over(image.data, self.source.data)
         self.layer.data = self._data
         self.layer.metadata = self.source.on_grid(image)["metadata"]
+        if "contrast_limits" not in self.source.look:
+            self.layer.reset_contrast_limits()
         return self.layer
 
     def _add(self, image: Image) -> Layer:

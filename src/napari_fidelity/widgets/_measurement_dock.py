@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_fidelity.core.blocks import Spatial
+    from napari_fidelity.operators.base import Operator
+
 
 class MeasurementDock(Dock):
     """A layer, its axes and its image formation model, and what follows from them.
@@ -104,13 +107,35 @@ class MeasurementDock(Dock):
             )
         return Source.of(layer, self.axes.axes(), self.axes.index(self.viewer))
 
+    def operator(self) -> Operator:
+        """Return the image formation model.
+
+        Raises
+        ------
+        FidelityError
+            If it is incomplete or impossible.
+        """
+        return self.formation.operator()
+
+    def spatial(self, source: Source) -> Spatial:
+        """Return the axes of what is one image: ``"YX"``, or ``"ZYX"`` for whole volumes."""
+        return "YX"
+
     def estimate(self) -> None:
         """Say what the run will read and make, as far as that is known without reading it."""
         try:
             source = self.source()
-            grid = self.formation.operator().grid(2)
+            result = _result_bytes(source, self.operator(), self.spatial(source))
         except (FidelityError, ValueError):
             self.axes.set_memory("")
             return
-        result = prod(source.shape) * prod(grid.scale) * 4  # bytes of float32
         self.axes.set_memory(f"Reads {gigabytes(source.nbytes)}, result {gigabytes(result)}")
+
+
+def _result_bytes(source: Source, operator: Operator, spatial: Spatial) -> int:
+    """Return how many bytes a result holds, in 32-bit float."""
+    sizes = dict(zip(source.axes, source.shape, strict=True))
+    measured = tuple(sizes[axis] for axis in spatial)
+    channels = sizes.get("S", sizes.get("C", 1))
+    blocks = prod(source.shape) // prod(measured) // channels
+    return 4 * blocks * operator.image_channels(channels) * prod(operator.image_shape(measured))

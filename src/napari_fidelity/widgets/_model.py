@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QSettings, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
-from napari_fidelity.core.errors import FidelityError, ModelFileError
+from napari_fidelity.core.errors import ArchitectureError, FidelityError, ModelFileError
 from napari_fidelity.widgets._dock import narrow, note_label, set_note
 from napari_fidelity.widgets._worker import run_later
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 _RECENT = 6  # files remembered
+_DENOISER = "DRUNet"  # architecture that is told the noise level
 _CHOOSE = "choose"  # data of the last entry, which is no model
 
 
@@ -28,6 +29,13 @@ class ModelPicker(QWidget):
     A model file is opened as soon as it is chosen, in the background, so that one that cannot be used says so
     before anything is run with it.
 
+    Parameters
+    ----------
+    folder
+        Models in it are offered too.
+    denoiser
+        Whether a denoiser is chosen: a network that keeps the image's size.
+
     Attributes
     ----------
     changed
@@ -36,8 +44,9 @@ class ModelPicker(QWidget):
 
     changed = Signal()
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, denoiser: bool = False) -> None:
         super().__init__()
+        self._denoiser = denoiser
         self.info: ModelInfo | None = None
         self.error: FidelityError | None = None
         self._scale = 0  # what the image formation asks for; 0 where that is not known
@@ -46,8 +55,9 @@ class ModelPicker(QWidget):
         self._by_user = False
         self.combo = narrow(QComboBox())
         self.combo.setToolTip(
-            "The trained network that restores the image. Bundled ones come with the plugin; any .safetensors "
-            "file and weights-only .pth file of a known architecture can be used"
+            f"<qt>The trained network that {'denoises' if denoiser else 'restores'} the image. Bundled ones come "
+            "with the plugin; any .safetensors file and weights-only .pth file of a known architecture can be "
+            "used.</qt>"
         )
         self.note = note_label()
         column = QVBoxLayout(self)
@@ -58,7 +68,7 @@ class ModelPicker(QWidget):
         self.folder = folder
         self._fill()
         self.combo.activated.connect(self._chosen)
-        self.choose(bundled()[0].id)
+        self.choose(self._offered()[0].id)
 
     def choose(self, name: str) -> None:
         """Choose a bundled model by its id, or a file by its path."""
@@ -114,9 +124,15 @@ class ModelPicker(QWidget):
 
     # -- choosing ---------------------------------------------------------------------------------------------
 
+    def _offered(self) -> list[ModelInfo]:
+        """Return the bundled models that can be used; those made for it first."""
+        if not self._denoiser:
+            return list(bundled())
+        return sorted((i for i in bundled() if i.scale == 1), key=lambda info: info.architecture != _DENOISER)
+
     def _fill(self) -> None:
         self.combo.clear()
-        for info in bundled():
+        for info in self._offered():
             self.combo.addItem(f"{info.id} – {_in_words(info)}", info.id)
         files = [*sorted(_models_in(self.folder)), *(p for p in recent_files() if p.exists())]
         for path in dict.fromkeys(files):
@@ -156,6 +172,9 @@ class ModelPicker(QWidget):
     def _learned(self, name: str, info: ModelInfo) -> None:
         if name != self._last:  # another one was chosen meanwhile
             return
+        if self._denoiser and info.scale != 1:
+            self._failed(name, _enlarges(info))
+            return
         self.info = info
         if Path(name).suffix in _SUFFIXES:
             remember(Path(name))
@@ -186,10 +205,16 @@ class ModelPicker(QWidget):
 
 @cache
 def bundled() -> tuple[ModelInfo, ...]:
-    """Return the models that come with the plugin, smallest enlargement last, ×2 first."""
+    """Return the models that come with the plugin, smallest enlargement last, ×2 first.
+
+    Of those that do not enlarge, one that needs to be told the noise level comes last.
+    """
     from napari_fidelity.io import list_models
 
-    return tuple(sorted(list_models(), key=lambda info: (info.scale == 1, info.scale)))
+    def order(info: ModelInfo) -> tuple[bool, int, bool]:
+        return info.scale == 1, info.scale, info.architecture == _DENOISER
+
+    return tuple(sorted(list_models(), key=order))
 
 
 def recent_files() -> list[Path]:
@@ -222,6 +247,14 @@ def _inspect(name: str) -> ModelInfo:
     from napari_fidelity.io import load_model
 
     return load_model(name).info
+
+
+def _enlarges(info: ModelInfo) -> ArchitectureError:
+    return ArchitectureError(
+        "A denoiser keeps the size of the image",
+        found=f"a network that enlarges ×{info.scale}",
+        do="Choose another",
+    )
 
 
 def _in_words(info: ModelInfo) -> str:

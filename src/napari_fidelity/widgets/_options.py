@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import FidelityError, OptionError
 from napari_fidelity.widgets._dock import narrow, note_label, set_note
-from napari_fidelity.widgets._fields import EMPTY, label, make_field, quiet_wheel
+from napari_fidelity.widgets._fields import (
+    EMPTY,
+    Field,
+    label,
+    make_field,
+    none_of,
+    quiet_wheel,
+    tooltip,
+    variants_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +26,6 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from napari_fidelity.core.options import Options
-    from napari_fidelity.widgets._fields import Field
 
 
 class OptionsForm(QWidget):
@@ -29,16 +37,20 @@ class OptionsForm(QWidget):
         The options class.
     leave_out
         Options without a row. They, and arrays, keep the values of the last :meth:`set_value`.
+    part
+        Whether it is part of another form, which says what is wrong with its values.
     """
 
     changed = Signal()
 
-    def __init__(self, declared: type[Options], leave_out: Sequence[str] = ("kind",)) -> None:
+    def __init__(
+        self, declared: type[Options], leave_out: Sequence[str] = ("kind",), *, part: bool = False
+    ) -> None:
         super().__init__()
         self.declared = declared
         self.fields: dict[str, Field] = {}
         self._kept: dict[str, Any] = {}
-        self._quiet = False
+        self._quiet, self._part = False, part
         self.problem = note_label()
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
@@ -46,16 +58,26 @@ class OptionsForm(QWidget):
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name, info in declared.model_fields.items():
-            field = None if name in leave_out else make_field(name, info)
-            if field is not None:
-                self.fields[name] = field
-                words = QLabel(label(name, info))
-                words.setToolTip(field.widget.toolTip())
-                words.setBuddy(field.widget)
-                form.addRow(words, field.widget)
-                field.connect(self._field_changed)
+            if name not in leave_out:
+                self._add(form, name, info)
         form.addRow(self.problem)
         self.reset()
+
+    def _add(self, form: QFormLayout, name: str, info: FieldInfo) -> None:
+        """Add the row of one option; a second one for the options of what is chosen in it, if it is a choice."""
+        variants = variants_of(info)
+        nested = ChoiceForm.of(name, info, variants) if variants else None
+        field = make_field(name, info) if nested is None else nested.field()
+        if field is None:
+            return
+        self.fields[name] = field
+        words = QLabel(label(name, info))
+        words.setToolTip(field.widget.toolTip())
+        words.setBuddy(field.widget)
+        form.addRow(words, field.widget)
+        if nested is not None:
+            form.addRow(nested)
+        field.connect(self._field_changed)
 
     def value(self) -> Options:
         """Return the options.
@@ -104,7 +126,7 @@ class OptionsForm(QWidget):
         try:
             self.value()
         except FidelityError as error:
-            set_note(self.problem, str(error))
+            set_note(self.problem, "" if self._part else str(error))
         else:
             set_note(self.problem, "")
         self.changed.emit()
@@ -123,6 +145,8 @@ class ChoiceForm(QWidget):
         Words for no variant, if that is a choice.
     tooltip
         What is chosen here.
+    part
+        Whether it belongs to another form, in which the combo box has a place of its own.
     """
 
     changed = Signal()
@@ -133,8 +157,11 @@ class ChoiceForm(QWidget):
         labels: Mapping[str, str] | None = None,
         none: str | None = None,
         tooltip: str = "",
+        *,
+        part: bool = False,
     ) -> None:
         super().__init__()
+        self._part = part
         self.combo = narrow(QComboBox())
         self.combo.setToolTip(tooltip or "Choose one; its options appear below")
         quiet_wheel(self.combo)
@@ -147,12 +174,30 @@ class ChoiceForm(QWidget):
             self.combo.addItem((labels or {}).get(kind, kind.replace("_", " ")), kind)
             self.combo.setItemData(self.combo.count() - 1, _first_line(cls), Qt.ItemDataRole.ToolTipRole)
         self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setContentsMargins(_INDENT if part else 0, 0, 0, 0)
         self._column.setSpacing(2)
-        self._column.addWidget(self.combo)
-        self.setFocusProxy(self.combo)
+        if not part:
+            self._column.addWidget(self.combo)
+            self.setFocusProxy(self.combo)
         self._show_form()
         self.combo.currentIndexChanged.connect(self._chosen)
+
+    @classmethod
+    def of(cls, name: str, info: FieldInfo, variants: Sequence[type[Options]]) -> ChoiceForm:
+        """Return the form of an option that is one of several variants, as a part of another form."""
+        made = cls(variants, titles(variants), none_of(info), tooltip(info), part=True)
+        made.combo.setAccessibleName(label(name, info))
+        made.combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        return made
+
+    def field(self) -> Field:
+        """Return the form as a field of another one, which shows the combo box as its control."""
+        return Field(
+            self.combo,
+            self.value,
+            lambda value: self.set_value(None if isinstance(value, str) else value),
+            lambda listener: self.changed.connect(listener),
+        )
 
     @property
     def kind(self) -> str | None:
@@ -199,14 +244,23 @@ class ChoiceForm(QWidget):
     def _show_form(self) -> None:
         kind = self.kind or ""
         if kind in self._classes and kind not in self._forms:
-            form = self._forms[kind] = OptionsForm(self._classes[kind])
+            form = self._forms[kind] = OptionsForm(self._classes[kind], part=self._part)
             form.changed.connect(self.changed)
             self._column.addWidget(form)
         for name, form in self._forms.items():
             form.setVisible(name == kind)
+        if self._part:
+            self.setVisible(self.form is not None and bool(self.form.fields))
 
 
 _GIVEN = "as given"
+_INDENT = 12  # pixels by which the options of what is chosen stand in
+
+
+def titles(classes: Sequence[type[Options]]) -> dict[str, str]:
+    """Return the words that classes have for themselves, by kind."""
+    named = {str(cls.model_fields["kind"].default): getattr(cls, "title", None) for cls in classes}
+    return {kind: words for kind, words in named.items() if words}
 
 
 def _default(info: FieldInfo) -> Any:

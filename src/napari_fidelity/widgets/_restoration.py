@@ -6,7 +6,7 @@ Plain generators without Qt; the dock shows what they yield.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.widgets._live import Frame
 from napari_fidelity.widgets._news import News
@@ -48,6 +48,8 @@ class Request:
         Data type of the result: ``"float32"`` or ``"input"``.
     output
         Whether to show the network's own output too.
+    start
+        The layer that the method begins with, if there is one.
     memory_limit
         Bytes the plugin may hold; ``None`` for all there are.
     """
@@ -57,6 +59,7 @@ class Request:
     device: str = "auto"
     dtype: str = "float32"
     output: bool = False
+    start: Source | None = None
     memory_limit: int | None = None
 
 
@@ -101,8 +104,9 @@ def restoration(request: Request, history: list[Record]) -> Work:
 
 def _stages(request: Request, history: list[Record]) -> Work:
     image = yield from read(request.source)
-    yield News("note", text="Loading the network" if request.recipe.model else "Preparing")
-    network, recipe = _load(request.recipe, request.device)
+    recipe = request.recipe if request.start is None else (yield from _beginning_with(request))
+    yield News("note", text="Loading the network" if recipe.model else "Preparing")
+    network, recipe = _load(recipe, request.device)
     asked = yield _needs(request, recipe, image, network)
     if asked:
         return None
@@ -115,18 +119,28 @@ def _stages(request: Request, history: list[Record]) -> Work:
     return (yield from _restored(request, recipe, image, network, history))
 
 
+def _beginning_with(request: Request) -> Generator[News, str | None, Recipe]:
+    """Return the recipe with the layer to begin with, without axes of which only one position was wanted."""
+    assert request.start is not None
+    image = yield from read(request.start)
+    extra = tuple(i for i, axis in enumerate(image.axes) if axis not in request.source.axes)
+    method: Any = request.recipe.method
+    return request.recipe.replace(method=method.replace(start=image.data.squeeze(extra)))
+
+
 def _load(recipe: Recipe, device: str) -> tuple[RestorationNetwork | None, Recipe]:
     """Load the network once for all stages; return it with the recipe that names its hash."""
     from napari_fidelity.core.device import choose_device, threads_beside_a_window
-    from napari_fidelity.pipeline.restoration import load_reference
+    from napari_fidelity.pipeline.restoration import load_reference, model_of
 
     where = choose_device(device, announce=False)
     if where.type == "cpu":
         recipe = recipe.replace(threads=recipe.threads or threads_beside_a_window())
-    if recipe.model is None:
+    model = model_of(recipe)
+    if model is None:
         return None, recipe
-    network = load_reference(recipe.model, where)
-    return network, recipe.replace(model=recipe.model.replace(sha256=network.info.sha256 or None))
+    network = load_reference(model, where)
+    return network, recipe.replace(model=model.replace(sha256=network.info.sha256 or None))
 
 
 def _needs(request: Request, recipe: Recipe, image: Image, network: RestorationNetwork | None) -> News:

@@ -44,7 +44,9 @@ class RestorationRun(QObject):
 
     def __init__(self, viewer: ViewerModel, request: Request, rate: float) -> None:
         super().__init__()
-        source = request.source
+        source, operator = request.source, request.recipe.operator
+        if operator is not None and not operator.shares_grid:
+            source = source.on_own_scale()
         model = request.recipe.model
         self.viewer, self.source, self.recipe = viewer, source, request.recipe
         self.history: list[Record] = []

@@ -157,7 +157,7 @@ class RunningDock(MeasurementDock):
         from napari_fidelity.pipeline import Recipe
 
         source = self.source()
-        operator = self.formation.operator()
+        operator = self.operator()
         given = {"noise": self.formation.noise(), "stop": self.method.stop()}
         recipe = Recipe(
             operator=operator,
@@ -230,7 +230,7 @@ class RunningDock(MeasurementDock):
         result = active if "recipe" in record_of(active) else live
         measured = measurement_of(self.viewer, result)
         try:
-            job = self.checking.start(result, measured, self.formation.operator())
+            job = self.checking.start(result, measured, self.operator(), self.spatial(self.source()))
         except FidelityError as error:
             self.bar.show_message(str(error), error=True)
             return

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_fidelity.core.errors import ImageError, ShapeError
+from napari_fidelity.widgets._geometry import geometry_of, result_axes, shear_matrix, with_axes
 from napari_fidelity.widgets._guess import KEY, full_data, guess_axes
 from napari_fidelity.widgets._reading import part, read
-from napari_fidelity.widgets._units import Sampling, layer_units
+from napari_fidelity.widgets._units import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -100,7 +101,7 @@ class Source:
             axes,
             index,
             Sampling.of(layer, axes),
-            _geometry(layer),
+            geometry_of(layer),
             _look(layer),
             (float(layer.contrast_limits_range[0]), float(layer.contrast_limits_range[1])),
             _copied(layer.metadata),
@@ -145,27 +146,32 @@ class Source:
         size = self.sampling.pixel_size
         return {axis: o + size[axis] * self.index.get(axis, 0) for axis, o in self.sampling.origin.items()}
 
+    def on_own_scale(self) -> Source:
+        """Return the source of results in intensities of their own: its contrast limits say nothing of them."""
+        return replace(self, look={name: value for name, value in self.look.items() if name != "contrast_limits"})
+
     def whole(self, image: Image) -> Image:
         """Return an image that lacks axes of ``index`` with those axes, of length 1.
 
         Raises
         ------
         ShapeError
-            If other axes are missing, or there are axes that the layer does not have.
+            If other axes are missing, or there are axes that the layer does not have; channels may differ.
         """
-        if image.axes == self.axes:
+        axes = result_axes(self.axes, image.axes, self.index)
+        if image.axes == axes:
             return image
-        missing = [axis for axis in self.axes if axis not in image.axes]
-        if set(missing) - set(self.index) or set(image.axes) - set(self.axes):
+        missing = [axis for axis in axes if axis not in image.axes]
+        if set(missing) - set(self.index) or set(image.axes) - set(axes):
             raise ShapeError(
-                f"The image does not have the axes of '{self.name}'", found=f"{image.axes} instead of {self.axes}"
+                f"The image does not have the axes of '{self.name}'", found=f"{image.axes} instead of {axes}"
             )
-        order = [image.axes.index(axis) for axis in self.axes if axis not in missing]
-        data = np.expand_dims(image.data.transpose(order), [self.axes.index(axis) for axis in missing])
+        order = [image.axes.index(axis) for axis in axes if axis not in missing]
+        data = np.expand_dims(image.data.transpose(order), [axes.index(axis) for axis in missing])
         alone = {axis: value for axis, value in self._origin().items() if axis in missing}
         sizes = {axis: self.sampling.pixel_size[axis] for axis in alone}
         return image.replace(
-            data=data, axes=self.axes, pixel_size={**image.pixel_size, **sizes}, origin={**image.origin, **alone}
+            data=data, axes=axes, pixel_size={**image.pixel_size, **sizes}, origin={**image.origin, **alone}
         )
 
     def on_grid(self, image: Image) -> dict[str, Any]:
@@ -187,18 +193,19 @@ class Source:
             layer's own, and the image's record under ``"napari-fidelity"``, with the source's below ``"source"``.
         """
         image = self.whole(image)
+        geometry = with_axes(self.geometry, self.axes, image.axes)
         finer, first = self._relation(image)
-        rotate, shear = self.geometry["rotate"], _shear_matrix(self.geometry["shear"])
-        scale = self.geometry["scale"]
+        rotate, shear = geometry["rotate"], shear_matrix(geometry["shear"])
+        scale = geometry["scale"]
         changed = {
             "scale": scale / finer,
-            "translate": self.geometry["translate"] + rotate @ shear @ (scale * first),
+            "translate": geometry["translate"] + rotate @ shear @ (scale * first),
         }
         return {
-            **self.geometry,
+            **geometry,
             **changed,
             **self.look,
-            "rgb": "S" in self.axes,
+            "rgb": "S" in image.axes,
             "metadata": self._record(image),
         }
 
@@ -206,7 +213,7 @@ class Source:
         """Return how many times finer the image's grid is, and at which pixel of the layer it begins."""
         old = self.sampling
         finer, first = [], []
-        for axis in self.axes.replace("S", ""):
+        for axis in image.axes.replace("S", ""):
             if axis in "ZYX":
                 size = old.pixel_size[axis]
                 finer.append(size / image.pixel_size[axis])
@@ -264,36 +271,11 @@ def _check_axes(layer: Layer, axes: str, shape: tuple[int, ...], index: Mapping[
             )
 
 
-def _geometry(layer: Layer) -> dict[str, Any]:
-    geometry: dict[str, Any] = {
-        "scale": np.array(layer.scale, float),
-        "translate": np.array(layer.translate, float),
-        "affine": np.array(layer.affine.affine_matrix, float),
-        "rotate": np.array(layer.rotate, float),
-        "shear": np.array(layer.shear, float),
-    }
-    units = layer_units(layer)
-    # One layer without the others' units would switch unit-aware display off for all of them.
-    geometry |= {"units": units} if units else {}
-    labels = getattr(layer, "axis_labels", None)
-    return geometry | ({"axis_labels": tuple(labels)} if labels else {})
-
-
 def _look(layer: Layer) -> dict[str, Any]:
     look = {name: getattr(layer, name) for name in _LOOK if hasattr(layer, name)}
     if look.get("interpolation2d") == "custom":
         look["custom_interpolation_kernel_2d"] = layer.custom_interpolation_kernel_2d
     return look | {"contrast_limits": tuple(float(limit) for limit in layer.contrast_limits)}
-
-
-def _shear_matrix(shear: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a layer's shear as a matrix; an upper triangular one is known by the numbers above its diagonal."""
-    if shear.ndim == 2:
-        return shear
-    ndim = int((1 + (1 + 8 * len(shear)) ** 0.5) / 2)
-    matrix = np.eye(ndim)
-    matrix[np.triu_indices(ndim, k=1)] = shear
-    return matrix
 
 
 def _copied(value: Any) -> Any:

@@ -34,7 +34,7 @@ class WrittenForm(QWidget):
         self.edit.setToolTip(
             "<qt>The model as the command line takes it, what happens first written first: <i>kind:option=value,"
             "option=value + kind</i>. Kinds: identity, downsample, gaussian_blur, airy_blur, motion_blur, "
-            "uniform_blur, blur, mask. Lengths are in pixels of the restored image.</qt>"
+            "uniform_blur, blur, mask, radon, fourier. Lengths are in pixels of the restored image.</qt>"
         )
         self.note = note_label()
         column = QVBoxLayout(self)
