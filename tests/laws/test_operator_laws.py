@@ -22,6 +22,7 @@ BORDERS = ("reflect", "circular", "zero", "valid")
 KERNEL_2D = np.random.default_rng(0).random((3, 4)) + 0.1
 KERNEL_3D = np.random.default_rng(1).random((2, 3, 3)) + 0.1
 LARGE_KERNEL = np.random.default_rng(2).random((9, 8))  # convolved by FFT
+ANGLES = np.array([0.0, 17, 45, 90, 131.5, 180, 197, 270, -17, 17])  # some twice, some from the other side
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,24 @@ class Case:
     smallest: int = 1
     # how far A A† y may miss y = A x, relative to x: 1e-3 where singular values are cut off or iterated for
     range_error: float = 1e-10
+    square: bool = False
+    image_unit: int = 1  # channels that make one image
+
+
+def coils(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(4).standard_normal((3, 2, *shape))
+
+
+def weights(shape: tuple[int, ...]) -> np.ndarray:
+    return ops.random_mask(shape, 0.6, 5) * np.random.default_rng(6).uniform(0.1, 1, shape)
+
+
+def fourier(image: str, maps: bool = False, lines: bool = False) -> Callable[[tuple[int, ...]], ops.Operator]:
+    def make(shape: tuple[int, ...]) -> ops.Operator:
+        mask = weights(shape[1:] if lines else shape)
+        return ops.Fourier(mask=mask, image=image, coils=coils(shape) if maps else None)
+
+    return make
 
 
 CASES = [
@@ -75,6 +94,24 @@ CASES = [
     Case("downsample, mask", lambda s: ops.Compose(operators=(
         ops.Downsample(scale=2), ops.Mask(mask=ops.random_mask(tuple(-(-n // 2) for n in s), 0.7, 1))
     )), range_error=1e-6),
+    Case("radon", lambda s: ops.Radon(angles=8), (2,), 1, 2e-3, square=True),
+    Case("radon, odd number of angles", lambda s: ops.Radon(angles=7), (2,), 1, 2e-3, square=True),
+    Case(
+        "radon, listed angles", lambda s: ops.Radon(angles=ANGLES, size=s[0], detectors=s[0] + 3), (2,), 1, 2e-3,
+        square=True,
+    ),
+    Case("blur, radon, bin", lambda s: ops.Compose(operators=(
+        ops.GaussianBlur(sigma=0.6), ops.Radon(angles=6), ops.Downsample(scale=(1, 2))
+    )), (2,), 2, 2e-3, square=True),
+    Case("fourier", fourier("complex"), (2,), image_unit=2),
+    Case("fourier, lines", fourier("complex", lines=True), (2,), image_unit=2),
+    Case("fourier, real image", fourier("real"), (2,)),
+    Case("fourier, real image, lines", fourier("real", lines=True), (2,)),
+    Case("fourier, coils", fourier("complex", maps=True, lines=True), (2,), range_error=2e-3, image_unit=2),
+    Case("fourier, coils, real image", fourier("real", maps=True), (2,), range_error=2e-3),
+    Case("blur, fourier, mask", lambda s: ops.Compose(operators=(
+        ops.GaussianBlur(sigma=0.5), fourier("real")(s), ops.Mask(mask=ops.random_mask(s, 0.9, 7))
+    )), (2,), 3, 2e-3),
 ]  # fmt: skip
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 law = settings(max_examples=6, deadline=None, derandomize=True)
@@ -85,6 +122,7 @@ class Drawn:
     operator: ops.Operator
     x: torch.Tensor
     shape: tuple[int, ...]
+    unit: int
     generator: torch.Generator
 
     def like(self, t: torch.Tensor) -> torch.Tensor:
@@ -92,19 +130,21 @@ class Drawn:
 
 
 def draw(case: Case, data: st.DataObject, channels: int | None = None) -> Drawn:
+    """Draw an operator and images; ``channels`` is how many there are, in units of what the operator takes."""
     ndim = data.draw(st.sampled_from(case.dims))
     largest = case.smallest + (10 if ndim == 2 else 3)
     shape = tuple(data.draw(st.integers(case.smallest, largest)) for _ in range(ndim))
+    shape = shape[:1] * ndim if case.square else shape
     batch = data.draw(st.integers(1, 3))
-    channels = channels or data.draw(st.integers(1, 5))
+    channels = case.image_unit * (channels or data.draw(st.integers(1, 5)))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**16)))
     x = torch.randn((batch, channels, *shape), dtype=torch.float64, generator=generator)
-    return Drawn(case.make(shape), x, shape, generator)
+    return Drawn(case.make(shape), x, shape, case.image_unit, generator)
 
 
-def dense(operator: ops.Operator, shape: tuple[int, ...]) -> torch.Tensor:
-    pixels = int(np.prod(shape))
-    return operator.A(torch.eye(pixels, dtype=torch.float64).reshape(pixels, 1, *shape)).flatten(1).T
+def dense(d: Drawn) -> torch.Tensor:
+    pixels = d.unit * int(np.prod(d.shape))
+    return d.operator.A(torch.eye(pixels, dtype=torch.float64).reshape(pixels, d.unit, *d.shape)).flatten(1).T
 
 
 @every_case
@@ -163,7 +203,7 @@ def test_ridge_inverse_equals_the_dense_solve(case: Case, data: st.DataObject) -
     d = draw(case, data, channels=1)
     y = d.like(d.operator.A(d.x))
     ridge = data.draw(st.sampled_from([0.01, 0.3]))
-    matrix = dense(d.operator, d.shape)
+    matrix = dense(d)
     gram = matrix @ matrix.T + ridge * torch.eye(len(matrix), dtype=torch.float64)
     expected = (matrix.T @ torch.linalg.solve(gram, y.flatten(1).T)).T.reshape(d.x.shape)
     found = d.operator.A_dagger(y, d.shape, ridge=ridge)
@@ -178,7 +218,7 @@ def test_pseudo_inverse_is_differentiable(case: Case, data: st.DataObject) -> No
     y = d.operator.A(d.x).requires_grad_()
     z = d.like(d.x)
     (gradient,) = torch.autograd.grad(d.operator.A_dagger(y, d.shape, ridge=0.1), y, z)
-    matrix = dense(d.operator, d.shape)
+    matrix = dense(d)
     gram = matrix @ matrix.T + 0.1 * torch.eye(len(matrix), dtype=torch.float64)
     expected = torch.linalg.solve(gram, matrix @ z.flatten(1).T).T.reshape(y.shape)
     torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-7)
@@ -191,7 +231,8 @@ def test_shapes_belong_together(case: Case, data: st.DataObject) -> None:
     d = draw(case, data)
     y = d.operator.A(d.x)
     measured = tuple(y.shape[2:])
-    assert y.shape[:2] == d.x.shape[:2]
+    assert y.shape[:2] == (len(d.x), d.operator.measurement_channels(d.x.shape[1]))
+    assert d.operator.image_channels(y.shape[1]) == d.x.shape[1]
     assert measured == d.operator.measurement_shape(d.shape)
     assert d.operator.measurement_shape(d.operator.image_shape(measured)) == measured
     assert d.operator.A_adjoint(y).shape[2:] == d.operator.image_shape(measured)
@@ -203,10 +244,10 @@ def test_shapes_belong_together(case: Case, data: st.DataObject) -> None:
 def test_images_and_channels_are_independent(case: Case, data: st.DataObject) -> None:
     d = draw(case, data)
     y = d.operator.A(d.x)
-    alone = d.operator.A(d.x[-1:, -1:])
-    torch.testing.assert_close(y[-1:, -1:], alone, rtol=1e-12, atol=1e-13)
-    restored = d.operator.A_dagger(y, d.shape, ridge=0.1)[-1:, -1:]
-    torch.testing.assert_close(restored, d.operator.A_dagger(alone, d.shape, ridge=0.1), rtol=1e-8, atol=1e-8)
+    alone = d.operator.A(d.x[-1:, -d.unit :])
+    torch.testing.assert_close(y[-1:, -alone.shape[1] :], alone, rtol=1e-12, atol=1e-13)
+    restored = d.operator.A_dagger(y, d.shape, ridge=0.1)[-1:, -d.unit :]
+    torch.testing.assert_close(restored, d.operator.A_dagger(alone, d.shape, ridge=0.1), rtol=1e-7, atol=1e-7)
 
 
 @every_case
@@ -245,7 +286,9 @@ def test_autocast_changes_nothing(case: Case) -> None:
 def test_threads_agree(case: Case) -> None:
     shape = (case.smallest + 5,) * case.dims[-1]
     operator = case.make(shape)
-    images = [torch.randn((1, 1, *shape), generator=torch.Generator().manual_seed(i)) for i in range(6)]
+    images = [
+        torch.randn((1, case.image_unit, *shape), generator=torch.Generator().manual_seed(i)) for i in range(6)
+    ]
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(operator.A, images))
     for image, y in zip(images, found, strict=True):
@@ -264,7 +307,7 @@ def test_plain_values_round_trip(case: Case) -> None:
 def test_wrong_tensors_are_named(case: Case) -> None:
     shape = (case.smallest + 4,) * case.dims[0]
     operator = case.make(shape)
-    x = torch.rand(1, 1, *shape)
+    x = torch.rand(1, case.image_unit, *shape)
     wrong = [x.to(torch.complex64), (255 * x).to(torch.uint8), x[0], x[0, 0], x[None, None], x[:0]]
     for tensor in wrong:
         with pytest.raises((ImageError, OperatorError)):
@@ -289,9 +332,10 @@ def centroid(image: torch.Tensor) -> list[float]:
     return [float(torch.arange(len(m), dtype=m.dtype) @ m / total) for m in marginals]
 
 
-# missing pixels move the centre of mass of what is seen
+# missing pixels move the centre of mass of what is seen; line integrals and frequencies are seen nowhere
+HOLES = ("mask", "weights", "radon", "fourier")
 every_case_without_holes = pytest.mark.parametrize(
-    "case", [c for c in CASES if "mask" not in c.name and c.name != "weights"], ids=lambda c: c.name
+    "case", [c for c in CASES if not any(word in c.name for word in HOLES)], ids=lambda c: c.name
 )
 
 

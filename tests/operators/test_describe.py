@@ -18,6 +18,7 @@ from napari_fidelity.operators import (
     Blur,
     Compose,
     Downsample,
+    Fourier,
     GaussianBlur,
     GaussianNoise,
     Identity,
@@ -26,6 +27,7 @@ from napari_fidelity.operators import (
     MotionBlur,
     PoissonGaussianNoise,
     PoissonNoise,
+    Radon,
     UniformBlur,
     describe,
     parse_noise,
@@ -63,10 +65,33 @@ SINGLE: dict[type, st.SearchStrategy[Any]] = {
     )
     | st.builds(Blur, kernel=arrays(np.float64, shapes, elements=numbers()), normalise=st.just(False)),
     Mask: st.builds(Mask, mask=arrays(np.float64, shapes, elements=numbers(1e-9, 1))),
+    Radon: st.builds(
+        Radon,
+        angles=st.integers(1, 1000) | arrays(np.float64, st.integers(1, 9), elements=numbers(-360, 360)),
+        size=st.none() | st.integers(1, 1000),
+        detectors=st.none() | st.integers(1, 1000),
+    ),
+    Fourier: st.builds(
+        Fourier,
+        mask=arrays(np.float64, array_shapes(max_dims=2, max_side=4), elements=numbers(1e-9, 1)),
+        image=st.sampled_from(["complex", "real"]),
+    )
+    | st.builds(
+        Fourier,
+        mask=arrays(np.float64, (2, 3), elements=numbers(1e-9, 1)),
+        coils=arrays(np.float64, (2, 2, 2, 3), elements=numbers(0.125, 9)),
+    ),
 }
+ELSEWHERE = (Radon, Fourier)  # at most one of these in a composition
+TOGETHER = [operators for cls, operators in SINGLE.items() if cls not in ELSEWHERE]
 MODELS = {
     **SINGLE,
-    Compose: st.builds(Compose, operators=st.lists(st.one_of(SINGLE.values()), min_size=2, max_size=4)),
+    Compose: st.builds(
+        Compose,
+        operators=st.lists(st.one_of(TOGETHER), min_size=1, max_size=3).flatmap(
+            lambda some: st.one_of(SINGLE.values()).map(lambda last: [*some, last])
+        ),
+    ),
 }
 NOISE = {
     GaussianNoise: st.builds(GaussianNoise, sigma=numbers(0)),

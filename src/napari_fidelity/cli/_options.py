@@ -10,9 +10,11 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
-if TYPE_CHECKING:
-    from napari_fidelity.core.options import Options
+from napari_fidelity.core.options import Options
+from napari_fidelity.core.spec import write_one
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 IMAGE = Group("Image and image formation", sort_key=1)
 METHOD = Group("Method", sort_key=2)
@@ -26,9 +28,9 @@ class Formation:
 
     operator: Annotated[str | None, Parameter(group=IMAGE)] = None
     """Image formation model: identity, gaussian_blur, airy_blur, uniform_blur, motion_blur, blur (any kernel),
-    mask or downsample, each with its options, as in 'gaussian_blur:sigma=1.6 + downsample:scale=2' (the first one
-    acts on the image first; lengths are in pixels of the restored image). Left out: downsampling by the model's
-    scale."""
+    mask, downsample, radon (tomography) or fourier (magnetic resonance), each with its options, as in
+    'gaussian_blur:sigma=1.6 + downsample:scale=2' (the first one acts on the image first; lengths are in pixels of
+    the restored image). Left out: downsampling by the model's scale; in reconstruct, identity."""
     noise: Annotated[str | None, Parameter(group=IMAGE)] = None
     """Noise model in the image's intensity units: gaussian:sigma=25, poisson:gain=2, laplace:scale=3, or for a
     camera poisson_gaussian:gain=0.5,offset=100,sigma=2. Left out: unknown and small."""
@@ -116,6 +118,56 @@ def _readable(annotation: Any) -> Any:
     if get_origin(annotation) is Literal and all(isinstance(choice, int) for choice in get_args(annotation)):
         return Annotated[annotation, BeforeValidator(int)]
     return annotation
+
+
+def table_over(declared: Sequence[type[Options]], *, leave_out: tuple[str, ...], **texts: Any) -> type[BaseModel]:
+    """Return a model of the fields of several declarations, none of them given, for one set of options.
+
+    The help tells which of them has a field, and what its default is there.
+
+    Parameters
+    ----------
+    declared
+        The options classes, each with a ``kind``.
+    leave_out
+        Fields that are no options on the command line.
+    texts
+        For fields that are written as text, what the text is.
+    """
+    fields: dict[str, Any] = {}
+    for name in dict.fromkeys(name for cls in declared for name in cls.model_fields):
+        if name in leave_out:
+            continue
+        own = {
+            str(cls.model_fields["kind"].default): cls.model_fields[name]
+            for cls in declared
+            if name in cls.model_fields
+        }
+        said = [str(next(iter(own.values())).description)]
+        kind = _united([info.annotation for info in own.values()])
+        if name in texts:
+            kind = str
+            said.append(texts[name])
+        said.append(_defaults({of: info.get_default(call_default_factory=True) for of, info in own.items()}))
+        fields[name] = (kind | None, Field(None, description=" ".join(said)))
+    return create_model("Table", **fields)
+
+
+def _united(annotations: list[Any]) -> Any:
+    """Return a type that takes what any of these take; choices among words are joined."""
+    if all(get_origin(annotation) is Literal for annotation in annotations):
+        return Literal[tuple(dict.fromkeys(choice for one in annotations for choice in get_args(one)))]
+    return annotations[0]
+
+
+def _defaults(values: dict[str, Any]) -> str:
+    """Return which methods have an option, and what its default is there, in words."""
+    methods: dict[str, list[str]] = {}
+    for method, value in values.items():
+        text = write_one(value) if isinstance(value, Options) else "" if value is None else str(value)
+        methods.setdefault(text, []).append(method)
+    parts = [", ".join(names) + (f": {text}" if text else "") for text, names in methods.items()]
+    return f"[{'; '.join(parts)}]"
 
 
 def given(table: BaseModel) -> dict[str, Any]:
