@@ -64,14 +64,18 @@ def test_deepinv_agrees() -> None:
     expected = theirs.A(x).mT
     operator = Radon(angles=ANGLES, size=42, detectors=expected.shape[-1])
     assert relative(operator.A(x), expected) < 0.005
-    assert relative(operator.A_adjoint(expected), theirs.A_adjoint(expected.mT)) < 0.005
+    # their rays have no width: what a pixel gives to all of them varies by two percent
+    assert relative(operator.A_adjoint(expected), theirs.A_adjoint(expected.mT)) < 0.03
 
 
 def test_sums_keep_the_mass() -> None:
     """Each projection holds the whole image, in units of a pixel, where detectors cover it."""
     x = blobs(32)
-    sums = Radon(angles=ANGLES, detectors=48).A(x).sum(-1)
-    torch.testing.assert_close(sums, x.sum().expand_as(sums), rtol=2e-3, atol=0)
+    operator = Radon(angles=ANGLES, size=32, detectors=46)
+    sums = operator.A(x).sum(-1)
+    torch.testing.assert_close(sums, x.sum().expand_as(sums), rtol=1e-12, atol=0)
+    spread = operator.A_adjoint(torch.ones(1, 1, len(ANGLES), 46, dtype=torch.float64))
+    torch.testing.assert_close(spread, torch.full_like(spread, len(ANGLES)), rtol=1e-12, atol=0)
 
 
 def test_an_upright_ray_sums_a_column() -> None:

@@ -1,9 +1,11 @@
 """Line integrals along parallel rays as sparse matrices, cached.
 
-A ray is sampled where it crosses each row of pixels (each column, if it is nearer to horizontal) and interpolated
-linearly there: Joseph 1982, doi:10.1109/TMI.1982.4307572. The matrix of rays and its transpose are both kept, so
-that either product adds in a fixed order. Rays at an angle of more than 45° to the columns are those of an image
-that is transposed or turned upside down: evenly spread angles share one matrix among four.
+A detector sees the mean over its width, row of pixels by row (column by column, if rays are nearer to horizontal):
+the distance-driven model of De Man and Basu 2004, doi:10.1088/0031-9155/49/11/024. Both ways are even: what each
+pixel gives to all detectors is the same at all angles, which rays without a width do not keep. The matrix of rays
+and its transpose are both kept, so that either product adds in a fixed order. Rays at an angle of more than 45° to
+the columns are those of an image that is transposed or turned upside down: evenly spread angles share one matrix
+among four.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from scipy.sparse import csr_array
 
+_PIXELS = 3  # of a row that a detector can see: it is √2 pixels wide there at most
+_ROUNDING = 1e-12  # parts of a pixel that are none
 _SMALL = 1 << 26  # bytes that are not worth asking for
 
 
@@ -128,7 +132,7 @@ def rays(degrees: tuple[float, ...], size: int, detectors: int, dtype: torch.dty
     """
     folded = [_fold(angle) for angle in degrees]
     groups = _grouped(folded)
-    _check_memory(sum(len(members) for members in groups.values()) * detectors * size * 2, dtype, device)
+    _check_memory(sum(len(members) for members in groups.values()) * detectors * size * _PIXELS, dtype, device)
     made, order = [], []
     for variants, members in groups.items():
         matrix = _matrix([angle for angle, _ in members], size, detectors)
@@ -182,14 +186,14 @@ def _one_angle(angle: float, size: int, detectors: int) -> csr_array:
 
     middle = (size - 1) / 2
     row = np.arange(size) - middle
-    ray = np.arange(detectors) - (detectors - 1) / 2
-    # where ray ``s`` crosses row ``y``: s / cos + y tan
-    crossing = ray[:, None] / np.cos(angle) + row * np.tan(angle) + middle
-    left = np.floor(crossing)
-    part = crossing - left
-    columns = left[..., None].astype(np.int64) + np.arange(2)
-    values = np.stack([1 - part, part], -1) / np.cos(angle)  # times the way from row to row
-    inside = (columns >= 0) & (columns < size) & (values != 0)
+    edge = np.arange(detectors + 1) - detectors / 2
+    # where the edge ``s`` of a detector is seen in row ``y``, if pixel ``j`` reaches from j to j + 1
+    seen = edge[:, None] / np.cos(angle) + row * np.tan(angle) + middle + 0.5
+    left, right = seen[:-1, :, None], seen[1:, :, None]
+    columns = np.floor(left).astype(np.int64) + np.arange(_PIXELS)
+    # the mean over the detector, times the way from row to row: 1 / cos of both cancel
+    values = np.minimum(right, columns + 1) - np.maximum(left, columns)
+    inside = (columns >= 0) & (columns < size) & (values > _ROUNDING)
     starts = np.concatenate([[0], np.cumsum(inside.sum((1, 2)))])
     pixels = columns + size * np.arange(size)[:, None]
     return csr_array((values[inside], pixels[inside], starts), shape=(detectors, size**2))

@@ -40,7 +40,7 @@ class Radon(Operator):
     ``A_adjoint`` is the exact transpose; ``A_dagger`` is solved by conjugate gradients. ``‖A‖²`` is about
     ``angles · n``.
 
-    Reference: rays as in Joseph 1982, doi:10.1109/TMI.1982.4307572.
+    Reference: detectors of one pixel's width as in De Man and Basu 2004, doi:10.1088/0031-9155/49/11/024.
     """
 
     kind: Literal["radon"] = "radon"
