@@ -12,7 +12,7 @@ from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods._anderson import Anderson
 from napari_fidelity.methods._outcome import Outcome
 from napari_fidelity.methods._splitting import LEAST_SIGMA
-from napari_fidelity.methods._start import image_shape, starting_image
+from napari_fidelity.methods._start import image_shape, image_sigma, starting_image
 from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import DataTerm, split
 from napari_fidelity.methods.projection import assumed_variance, proximal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
+_TOLERANCE = 1e-2  # of each proximal step that conjugate gradients solve: the next one begins where it ended
 _POWER = 12  # iterations for the largest eigenvalue of AᵀA
 
 
@@ -52,7 +53,7 @@ class Run:
         check_fit(operator, self.x, y)
         self.seed = rng.initial_seed()
         self.sigma2 = assumed_variance(y, operator, self.shape[2:], noise=noise, weights=weights, rng=self.seed)
-        self.sigma_f = options.sigma_f or max(math.sqrt(self.sigma2), LEAST_SIGMA)
+        self.sigma_f = options.sigma_f or max(image_sigma(math.sqrt(self.sigma2), operator, self.x), LEAST_SIGMA)
         fitted, held_out = split(y, weights, self.stop, rng)
         self.term = DataTerm(y, operator, noise, fitted, held_out)
         self.u = torch.zeros_like(self.x)  # the multiplier of ADMM
@@ -135,7 +136,15 @@ class Run:
         if self.noise is not None:
             variance = self.noise.surrogate_variance(self.operator.A(x), self.y).expand_as(self.y)
         mean = self.sigma2 if variance is None else float(variance.mean())
-        return proximal(z, self.y, self.operator, weight * mean, variance=variance, weights=self.term.weights)
+        return proximal(
+            z,
+            self.y,
+            self.operator,
+            weight * mean,
+            variance=variance,
+            weights=self.term.weights,
+            tolerance=_TOLERANCE,
+        )
 
     def _data_gradient(self, x: torch.Tensor) -> torch.Tensor:
         residual = self.operator.A(x) - self.y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +26,18 @@ def image_shape(y: torch.Tensor, operator: LinearOperator) -> tuple[int, ...]:
         spatial = operator.image_shape(y.shape[2:])
         return (len(y), operator.image_channels(y.shape[1]), *spatial)
     return tuple(adjoint(operator, y, ()).shape)
+
+
+def image_sigma(sigma: float, operator: LinearOperator, like: torch.Tensor) -> float:
+    """Return the noise level of an image whose measurement has noise of level ``sigma``.
+
+    The same where the measurement is a picture of the image. Where it is none, ``sigma`` over the root of the mean
+    eigenvalue of ``AᵀA``: what white noise in the image would have to be to show as much in the measurement.
+    """
+    if not isinstance(operator, Operator) or operator.shares_grid:
+        return sigma
+    probe = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    return sigma * math.sqrt(float(probe.square().sum() / operator.A(probe).square().sum()))
 
 
 def starting_image(

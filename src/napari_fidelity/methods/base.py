@@ -144,14 +144,21 @@ class Method(Options, ABC):
 
 
 def dagger(
-    operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int], ridge: float = 0.0
+    operator: LinearOperator,
+    r: torch.Tensor,
+    image_shape: Sequence[int],
+    ridge: float = 0.0,
+    tolerance: float | None = None,
 ) -> torch.Tensor:
-    """Return ``Aᵀ (A Aᵀ + ridge·I)⁻¹ r`` for our own operators and for foreign ones alike."""
+    """Return ``Aᵀ (A Aᵀ + ridge·I)⁻¹ r`` for our own operators and for foreign ones alike.
+
+    Where there is no closed form, conjugate gradients stop at the relative ``tolerance``.
+    """
     if isinstance(operator, Operator):
-        return operator.A_dagger(r, image_shape, ridge=ridge)
+        return operator.A_dagger(r, image_shape, ridge=ridge, tolerance=tolerance)
     from napari_fidelity.operators._cg import damped_least_squares
 
-    return damped_least_squares(operator.A, operator.A_adjoint, r, ridge)
+    return damped_least_squares(operator.A, operator.A_adjoint, r, ridge, tolerance=tolerance)
 
 
 def adjoint(operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:

@@ -107,6 +107,7 @@ def proximal(
     *,
     variance: torch.Tensor | None = None,
     weights: torch.Tensor | None = None,
+    tolerance: float | None = None,
 ) -> torch.Tensor:
     """Return the minimiser over ``z`` of ``‖S (A z − y)‖² + ridge ‖z − x‖²``.
 
@@ -121,11 +122,13 @@ def proximal(
         Weight of the distance to ``x``, zero or positive.
     variance
         Noise variance of each pixel of ``y``; ``None`` for the same everywhere.
+    tolerance
+        Relative accuracy of conjugate gradients, where they are needed.
     """
     r = y - operator.A(x)
     if weights is None and (variance is None or ridge == 0 or _is_constant(variance)):
-        return x + dagger(operator, r, x.shape[2:], ridge)
-    return x + _weighted_dagger(operator, r, x.shape[2:], ridge, variance, weights)
+        return x + dagger(operator, r, x.shape[2:], ridge, tolerance)
+    return x + _weighted_dagger(operator, r, x.shape[2:], ridge, variance, weights, tolerance)
 
 
 def ridge_for(
@@ -207,6 +210,7 @@ def _weighted_dagger(
     ridge: float,
     variance: torch.Tensor | None,
     weights: torch.Tensor | None,
+    tolerance: float | None,
 ) -> torch.Tensor:
     """Return the ``d`` that minimises ``‖S (A d − r)‖² + ridge ‖d‖²``, ``S`` scaling by weight and noise."""
     from napari_fidelity.operators._cg import damped_least_squares
@@ -215,5 +219,9 @@ def _weighted_dagger(
     if variance is not None:
         seen = seen * (variance.mean() / variance).sqrt()
     return damped_least_squares(
-        lambda d: seen * operator.A(d), lambda z: adjoint(operator, seen * z, shape), seen * r, ridge
+        lambda d: seen * operator.A(d),
+        lambda z: adjoint(operator, seen * z, shape),
+        seen * r,
+        ridge,
+        tolerance=tolerance,
     )

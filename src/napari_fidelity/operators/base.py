@@ -90,12 +90,18 @@ class Operator(Options, ABC):
         """
 
     def A_dagger(
-        self, y: torch.Tensor, image_shape: Sequence[int] | None = None, *, ridge: float = 0.0
+        self,
+        y: torch.Tensor,
+        image_shape: Sequence[int] | None = None,
+        *,
+        ridge: float = 0.0,
+        tolerance: float | None = None,
     ) -> torch.Tensor:
         """Return ``Aᵀ (A Aᵀ + ridge·I)⁻¹ y``: for ``ridge = 0`` the least-norm image that explains ``y``.
 
         Subclasses give closed forms where there are any, with eigenvalues of ``A Aᵀ`` below
-        :data:`RELATIVE_CUTOFF` of the largest cut off; this one solves by conjugate gradients (CGLS).
+        :data:`RELATIVE_CUTOFF` of the largest cut off; this one solves by conjugate gradients (CGLS), to a relative
+        ``tolerance`` (as exactly as the precision allows if left out) that closed forms ignore.
         """
         from napari_fidelity.operators._autograd import linear_map
         from napari_fidelity.operators._cg import damped_least_squares
@@ -111,8 +117,8 @@ class Operator(Options, ABC):
         # the adjoint of A's damped inverse is the damped inverse of A's adjoint
         return linear_map(
             wide,
-            lambda r: damped_least_squares(self.A, backward, r, ridge),
-            lambda g: damped_least_squares(backward, self.A, g, ridge),
+            lambda r: damped_least_squares(self.A, backward, r, ridge, tolerance=tolerance),
+            lambda g: damped_least_squares(backward, self.A, g, ridge, tolerance=tolerance),
         ).to(y.dtype)
 
     def chains(self, ndim: int) -> tuple[Chain, ...] | None:

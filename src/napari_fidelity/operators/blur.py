@@ -153,7 +153,12 @@ class ConvolutionOperator(Operator):
         return convolve_adjoint(y, self._kernel(len(shape)), self.border, shape)
 
     def A_dagger(  # noqa: D102 - inherited
-        self, y: torch.Tensor, image_shape: Sequence[int] | None = None, *, ridge: float = 0.0
+        self,
+        y: torch.Tensor,
+        image_shape: Sequence[int] | None = None,
+        *,
+        ridge: float = 0.0,
+        tolerance: float | None = None,
     ) -> torch.Tensor:
         from napari_fidelity.operators._convolve import circular_pseudo_inverse
 
@@ -164,7 +169,7 @@ class ConvolutionOperator(Operator):
         chains = self.chains(len(shape))
         if chains is not None and has_closed_form(y):
             return pseudo_inverse(chains, y, shape, ridge)
-        return super().A_dagger(y, shape, ridge=ridge)
+        return super().A_dagger(y, shape, ridge=ridge, tolerance=tolerance)
 
     def image_shape(self, measurement_shape: Sequence[int]) -> tuple[int, ...]:  # noqa: D102 - inherited
         size = self._kernel(len(measurement_shape)).values.shape

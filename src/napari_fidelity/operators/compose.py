@@ -110,17 +110,22 @@ class Compose(Operator):
         return y
 
     def A_dagger(  # noqa: D102 - inherited
-        self, y: torch.Tensor, image_shape: Sequence[int] | None = None, *, ridge: float = 0.0
+        self,
+        y: torch.Tensor,
+        image_shape: Sequence[int] | None = None,
+        *,
+        ridge: float = 0.0,
+        tolerance: float | None = None,
     ) -> torch.Tensor:
         shape = self._check_measurement(y, image_shape)
         check_ridge(ridge)
         parts = [operator for operator in self.operators if not isinstance(operator, Identity)]
         if len(parts) == 1:
-            return parts[0].A_dagger(y, shape, ridge=ridge)
+            return parts[0].A_dagger(y, shape, ridge=ridge, tolerance=tolerance)
         chains = self.chains(len(shape))
         if chains is not None and has_closed_form(y):
             return pseudo_inverse(chains, y, shape, ridge)
-        return super().A_dagger(y, shape, ridge=ridge)
+        return super().A_dagger(y, shape, ridge=ridge, tolerance=tolerance)
 
     def image_shape(self, measurement_shape: Sequence[int]) -> tuple[int, ...]:  # noqa: D102 - inherited
         given = shape = tuple(int(m) for m in measurement_shape)

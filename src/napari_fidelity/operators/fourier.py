@@ -98,14 +98,19 @@ class Fourier(Operator):
         return self._map(y, self._weights(y), adjoint=True)
 
     def A_dagger(  # noqa: D102 - inherited
-        self, y: torch.Tensor, image_shape: Sequence[int] | None = None, *, ridge: float = 0.0
+        self,
+        y: torch.Tensor,
+        image_shape: Sequence[int] | None = None,
+        *,
+        ridge: float = 0.0,
+        tolerance: float | None = None,
     ) -> torch.Tensor:
         from napari_fidelity.operators.separable import inverse_eigenvalues
 
         shape = self._check_measurement(y, image_shape)
         check_ridge(ridge)
         if self.coils is not None:
-            return super().A_dagger(y, shape, ridge=ridge)
+            return super().A_dagger(y, shape, ridge=ridge, tolerance=tolerance)
         weights = self._weights(y)
         gram = weights.square()
         if self.image == "real":

@@ -47,7 +47,12 @@ class Mask(Operator):
         return y * self._weights(y)
 
     def A_dagger(  # noqa: D102 - inherited
-        self, y: torch.Tensor, image_shape: Sequence[int] | None = None, *, ridge: float = 0.0
+        self,
+        y: torch.Tensor,
+        image_shape: Sequence[int] | None = None,
+        *,
+        ridge: float = 0.0,
+        tolerance: float | None = None,
     ) -> torch.Tensor:
         from napari_fidelity.operators.separable import inverse_eigenvalues
 

@@ -46,7 +46,12 @@ class SeparableOperator(Operator):
         return adjoint(self.chains(len(shape)), y, shape)
 
     def A_dagger(
-        self, y: torch.Tensor, image_shape: Sequence[int] | None = None, *, ridge: float = 0.0
+        self,
+        y: torch.Tensor,
+        image_shape: Sequence[int] | None = None,
+        *,
+        ridge: float = 0.0,
+        tolerance: float | None = None,
     ) -> torch.Tensor:
         """Return ``Aᵀ (A Aᵀ + ridge·I)⁻¹ y`` in closed form.
 
@@ -56,7 +61,7 @@ class SeparableOperator(Operator):
         shape = self._check_measurement(y, image_shape)
         check_ridge(ridge)
         if not has_closed_form(y):
-            return super().A_dagger(y, shape, ridge=ridge)
+            return super().A_dagger(y, shape, ridge=ridge, tolerance=tolerance)
         return pseudo_inverse(self.chains(len(shape)), y, shape, ridge)
 
     def image_shape(self, measurement_shape: Sequence[int]) -> tuple[int, ...]:  # noqa: D102 - inherited
