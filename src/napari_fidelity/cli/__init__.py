@@ -20,7 +20,7 @@ def build_app() -> App:
     from cyclopts import App
 
     from napari_fidelity import __version__
-    from napari_fidelity.cli import compare, correct, demo, models, run, train
+    from napari_fidelity.cli import compare, correct, demo, models, reconstruct, run, train
 
     app = App(
         name="napari-fidelity",
@@ -32,6 +32,7 @@ def build_app() -> App:
         demo.demo,
         correct.correct,
         correct.project,
+        reconstruct.reconstruct,
         compare.compare,
         models.models,
         models.convert,

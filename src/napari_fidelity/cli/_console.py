@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import signal
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -20,13 +22,19 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from napari_fidelity.stopping.rules import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, TracebackType
 
+    from rich.progress import Task
+
     from napari_fidelity.core.errors import FidelityError
     from napari_fidelity.core.step import Step
+    from napari_fidelity.stopping.rules import StoppingRule
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -97,22 +105,47 @@ class Interrupt:
 
 
 class Display:
-    """A progress bar over the steps of a run, with time left and the latest scores."""
+    """A progress bar over the steps of a run, with the longest time left and the latest scores."""
 
-    def __init__(self, name: str, interrupt: Interrupt, progress: Progress) -> None:
+    def __init__(
+        self, name: str, interrupt: Interrupt, progress: Progress, stop: StoppingRule | None = None
+    ) -> None:
         self.interrupt, self.progress = interrupt, progress
-        self.task = progress.add_task(name, total=None, scores="")
+        budgets = [rule for rule in stop.parts() if isinstance(rule, Budget)] if stop is not None else []
+        # the step at the limit is still taken
+        self.iterations = min((b.iterations + 1 for b in budgets if b.iterations is not None), default=math.inf)
+        self.seconds = min((b.seconds for b in budgets if b.seconds is not None), default=math.inf)
+        self.task = progress.add_task(name, total=None, scores="", seconds_left=math.inf)
 
     def __call__(self, step: Step[Any]) -> str | None:
         """Show a step; answer with a reason to stop once Ctrl-C was pressed."""
-        steps = step.total or 0
+        steps = (
+            int(min(step.total or math.inf, self.iterations)) if step.total or self.iterations < math.inf else 0
+        )
         self.progress.update(
             self.task,
             completed=step.block * steps + min(step.index + 1, steps),
             total=step.blocks * steps or None,
             scores=_scores_text(step),
+            seconds_left=self._seconds_left(step),
         )
         return "stopped by Ctrl-C" if self.interrupt.requested else None
+
+    def _seconds_left(self, step: Step[Any]) -> float:
+        """Return how long the budget of seconds lasts at most, over all slices."""
+        if math.isinf(self.seconds):
+            return math.inf
+        return max(0.0, self.seconds - step.seconds) + self.seconds * (step.blocks - step.block - 1)
+
+
+class TimeLeft(TimeRemainingColumn):
+    """The time that the steps still take, or that the budget of seconds leaves, whichever is shorter."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text for a task; a dash where nothing is known."""
+        left = min(math.inf if task.time_remaining is None else task.time_remaining, task.fields["seconds_left"])
+        text = "-:--:--" if math.isinf(left) else str(timedelta(seconds=round(left)))
+        return Text(text, style="progress.remaining")
 
 
 def _scores_text(step: Step[Any]) -> str:
@@ -125,17 +158,27 @@ def _scores_text(step: Step[Any]) -> str:
 
 
 @contextmanager
-def display(name: str, *, quiet: bool) -> Iterator[Display]:
-    """Show the progress of a run called ``name`` on standard error, and take Ctrl-C as a request to finish."""
+def display(name: str, *, quiet: bool, stop: StoppingRule | None = None) -> Iterator[Display]:
+    """Show the progress of a run on standard error, and take Ctrl-C as a request to finish.
+
+    Parameters
+    ----------
+    name
+        What the run is called.
+    quiet
+        Show nothing.
+    stop
+        Its stopping rule: a budget says when it ends at the latest.
+    """
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeLeft(),
         TextColumn("{task.fields[scores]}"),
         console=err,
         disable=quiet,
     )
     with Interrupt() as interrupt, progress:
-        yield Display(name, interrupt, progress)
+        yield Display(name, interrupt, progress, stop)

@@ -156,8 +156,8 @@ def run_recipe_on_file(
     if running.threads is not None:
         recipe = recipe.replace(threads=running.threads)
     image = read_image(source, axes, alpha=alpha)
-    _check_format(image, target, writing.dtype)
-    with display(source.name, quiet=running.silent) as show:
+    _check_format(recipe, image, target, writing.dtype)
+    with display(source.name, quiet=running.silent, stop=recipe.stop) as show:
         result = drain(run_recipe(recipe, image, device=running.device, dtype=writing.dtype), show)
     write_image(result.image, target, overwrite=writing.overwrite, provenance=result.provenance)
     if writing.recipe is not None:
@@ -187,7 +187,7 @@ def _report(result: Result[Image], target: Path, running: Running, *, interrupte
     out.print(f"{kept}{target}: {result.stop_reason}, {result.seconds:.1f} s{fit}", markup=False)
 
 
-def _check_format(image: Image, target: Path, dtype: str) -> None:
+def _check_format(recipe: Recipe, image: Image, target: Path, dtype: str) -> None:
     """Write one pixel of each plane as the result will be written: a format that cannot hold it is refused now."""
     from tempfile import TemporaryDirectory
 
@@ -195,9 +195,11 @@ def _check_format(image: Image, target: Path, dtype: str) -> None:
 
     from napari_fidelity.core.errors import OutputError
     from napari_fidelity.io import write_image
+    from napari_fidelity.pipeline.memory import result_sizes
 
-    shape = [1 if axis in "YX" else n for axis, n in image.sizes.items()]
-    pixel = image.replace(data=np.zeros(shape, image.dtype if dtype == "input" else dtype))
+    sizes = {axis: 1 if axis in "YX" else n for axis, n in result_sizes(recipe, image).items()}
+    data = np.zeros([*sizes.values()], image.dtype if dtype == "input" else dtype)
+    pixel = image.replace(data=data, axes="".join(sizes))
     with TemporaryDirectory() as folder:
         trial = Path(folder) / target.name
         try:

@@ -1,4 +1,4 @@
-"""How much memory a run will need, told before it begins."""
+"""How large the result of a run will be and how much memory it needs, told before it begins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_fidelity.core.assemble import result_axes
 from napari_fidelity.core.blocks import channel_axis
 from napari_fidelity.core.device import choose_device, free_memory
 from napari_fidelity.pipeline._blocks import adapted, check_dimensions
@@ -40,6 +41,25 @@ class Memory:
     free: int | None
 
 
+def result_sizes(recipe: Recipe, image: Image) -> dict[str, int]:
+    """Return the axes of the image that a recipe will give, in their order, with their lengths.
+
+    Raises
+    ------
+    FidelityError
+        If method, operator and image cannot go together.
+    """
+    check_dimensions(recipe, image, recipe.operator)
+    if recipe.operator is None:
+        return image.sizes
+    before = image.sizes.get(channel_axis(image.axes, recipe.channels), 1)
+    after = recipe.operator.image_channels(before)
+    axes, channel = result_axes(image.axes, recipe.channels, before, after)
+    restored = recipe.operator.image_shape([image.sizes[axis] for axis in recipe.spatial])
+    sizes = image.sizes | dict(zip(recipe.spatial, restored, strict=True)) | {channel: after}
+    return {axis: sizes[axis] for axis in axes}
+
+
 def memory_needed(
     recipe: Recipe,
     image: Image,
@@ -70,20 +90,14 @@ def memory_needed(
     reference = model_of(recipe)
     if network is None and reference is not None:
         network = load_reference(reference)
-    check_dimensions(recipe, image, recipe.operator)
-    sizes = image.sizes
-    channel = channel_axis(image.axes, recipe.channels)
-    measured = tuple(sizes[axis] for axis in recipe.spatial)
-    channels = shown = sizes.get(channel, 1)
-    restored = measured
-    if recipe.operator is not None:
-        restored, shown = recipe.operator.image_shape(measured), recipe.operator.image_channels(channels)
+    written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
+    size = prod(result_sizes(recipe, image).values()) * written.itemsize
+    measured = [image.sizes[axis] for axis in recipe.spatial]
+    channels = image.sizes.get(channel_axis(image.axes, recipe.channels), 1)
     network, fold = adapted(network, channels, recipe.method)
     shape = (channels, 1, *measured) if fold else (1, channels, *measured)
-    written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
-    blocks = prod(n for axis, n in sizes.items() if axis not in channel + recipe.spatial)
     return Memory(
-        image=blocks * shown * prod(restored) * written.itemsize,
+        image=size,
         method=recipe.method.memory(shape, network, where),
         free=free_memory(where),
     )

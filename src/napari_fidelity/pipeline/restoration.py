@@ -204,10 +204,11 @@ def _check_network(recipe: Recipe, *, given: bool) -> None:
     method = recipe.method
     if method.reads_measurement or method.default_model() is not None or not (given or recipe.model):
         return
+    denoises = "denoiser" in type(method).model_fields
     raise OptionError(
-        f"{type(method).__name__} takes no network with these settings",
+        f"{type(method).__name__} takes no network" + " with this denoiser" * denoises,
         found="" if recipe.model is None else f"the model '{recipe.model.name}'",
-        do="Leave the model out, or choose the denoiser 'network'",
+        do="Leave the model out" + ", or choose the denoiser 'network'" * denoises,
     )
 
 
