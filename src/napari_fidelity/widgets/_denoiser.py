@@ -26,7 +26,6 @@ _TOOLTIP = (
 )
 _PACKAGES = {
     "bm3d": ("bm3d", "pip install bm3d", "The package bm3d is for non-commercial use only."),
-    "wavelet": ("pywt", "pip install PyWavelets", ""),
 }  # module, how to install it and its licence, by the kind of denoiser
 
 

@@ -76,6 +76,7 @@ class OptionsForm(QWidget):
         words.setBuddy(field.widget)
         form.addRow(words, field.widget)
         if nested is not None:
+            nested.setContentsMargins(_INDENT, 0, 0, 0)
             form.addRow(nested)
         field.connect(self._field_changed)
 
@@ -174,7 +175,7 @@ class ChoiceForm(QWidget):
             self.combo.addItem((labels or {}).get(kind, kind.replace("_", " ")), kind)
             self.combo.setItemData(self.combo.count() - 1, _first_line(cls), Qt.ItemDataRole.ToolTipRole)
         self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(_INDENT if part else 0, 0, 0, 0)
+        self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(2)
         if not part:
             self._column.addWidget(self.combo)

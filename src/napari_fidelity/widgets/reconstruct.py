@@ -38,7 +38,7 @@ class ReconstructWidget(RunningDock):
         self.method.spatial.currentIndexChanged.connect(self._spatial_chosen)
         self.axes.changed.connect(self._axes_changed)
         self.formation.set_scale(1.0)
-        self.assemble({"Image formation": self.formation, "Prior": self.method})
+        self.assemble({"Image formation": self.formation, "Reconstruction": self.method})
         self._axes_changed()
 
     def recipe_parts(self, source: Source, operator: Operator) -> dict[str, Any]:
