@@ -132,7 +132,7 @@ def rays(degrees: tuple[float, ...], size: int, detectors: int, dtype: torch.dty
     """
     folded = [_fold(angle) for angle in degrees]
     groups = _grouped(folded)
-    _check_memory(sum(len(members) for members in groups.values()) * detectors * size * _PIXELS, dtype, device)
+    _check_memory(sum(len(members) for members in groups.values()) * detectors * size, dtype, device)
     made, order = [], []
     for variants, members in groups.items():
         matrix = _matrix([angle for angle, _ in members], size, detectors)
@@ -190,12 +190,12 @@ def _one_angle(angle: float, size: int, detectors: int) -> csr_array:
     # where the edge ``s`` of a detector is seen in row ``y``, if pixel ``j`` reaches from j to j + 1
     seen = edge[:, None] / np.cos(angle) + row * np.tan(angle) + middle + 0.5
     left, right = seen[:-1, :, None], seen[1:, :, None]
-    columns = np.floor(left).astype(np.int64) + np.arange(_PIXELS)
+    columns = np.floor(left).astype(np.int32) + np.arange(_PIXELS, dtype=np.int32)
     # the mean over the detector, times the way from row to row: 1 / cos of both cancel
     values = np.minimum(right, columns + 1) - np.maximum(left, columns)
     inside = (columns >= 0) & (columns < size) & (values > _ROUNDING)
     starts = np.concatenate([[0], np.cumsum(inside.sum((1, 2)))])
-    pixels = columns + size * np.arange(size)[:, None]
+    pixels = columns + size * np.arange(size, dtype=np.int32)[:, None]
     return csr_array((values[inside], pixels[inside], starts), shape=(detectors, size**2))
 
 
@@ -208,9 +208,10 @@ def _on_device(matrix: csr_array, dtype: torch.dtype, device: torch.device) -> _
     return _Sparse(columns, starts, plain_tensor(matrix.data, dtype, device))
 
 
-def _check_memory(entries: int, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise unless there is memory for a matrix of that many entries, its transpose and the making of both."""
-    needed = entries * 2 * (4 + dtype.itemsize) + entries * 40
+def _check_memory(crossings: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise unless there is memory to make a matrix of that many rays through a row, and for its transpose."""
+    entries = 2.2 * crossings  # 1 + 1 / cos on average
+    needed = entries * (2 * (4 + dtype.itemsize) + 40)
     free = free_memory(device)
     if needed > _SMALL and free is not None and needed > free:
         raise MemoryNeededError(
