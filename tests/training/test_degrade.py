@@ -29,13 +29,14 @@ def rng() -> np.random.Generator:
 def test_measurement_of_the_patch(scale: int) -> None:
     operator = Downsample(scale=scale)
     options = Degrade(batch_size=3, patch_size=8, margin=6)
-    y, x = options.batch(DATA, operator, scale, rng())
+    y, x, sigma = options.batch(DATA, operator, scale, rng())
     assert y.shape == (3, 3, 8, 8)
     assert x.shape == (3, 3, 8 * scale, 8 * scale)
     assert x.dtype == y.dtype == torch.float32
     # away from the border, the patch alone gives the same measurement
     torch.testing.assert_close(operator.A(x)[..., 2:-2, 2:-2], y[..., 2:-2, 2:-2], atol=1e-5, rtol=0)
     assert 0 <= x.min() <= x.max() <= 1
+    assert torch.equal(sigma, torch.zeros(3, 1, 1, 1))
 
 
 def test_same_generator_same_batch() -> None:
@@ -44,19 +45,21 @@ def test_same_generator_same_batch() -> None:
 
 
 def test_noise_has_its_deviation() -> None:
-    y, x = Degrade(patch_size=32, noise=0.1).batch(DATA, Same(), 1, rng())
+    y, x, sigma = Degrade(patch_size=32, noise=0.1).batch(DATA, Same(), 1, rng())
     assert float((y - x).std()) == pytest.approx(0.1, rel=0.02)
+    assert sigma.flatten().tolist() == pytest.approx([0.1] * 16)
 
 
 def test_noise_levels_of_a_range_differ_from_patch_to_patch() -> None:
-    y, x = Degrade(patch_size=32, noise=(0.02, 0.1)).batch(DATA, Same(), 1, rng())
+    y, x, sigma = Degrade(patch_size=32, noise=(0.02, 0.1)).batch(DATA, Same(), 1, rng())
     levels = (y - x).std(dim=(1, 2, 3))
+    torch.testing.assert_close(sigma.flatten(), levels, rtol=0.05, atol=0)
     assert 0.018 < levels.min() < 0.04
     assert 0.08 < levels.max() < 0.102
 
 
 def test_gray_patches_have_the_same_noise_in_all_channels() -> None:
-    y, x = Degrade(patch_size=16, batch_size=40, noise=0.1, gray=0.5).batch(DATA, Same(), 1, rng())
+    y, x, _ = Degrade(patch_size=16, batch_size=40, noise=0.1, gray=0.5).batch(DATA, Same(), 1, rng())
     alike = [(image == image[:1]).all() for image in y]
     assert 10 < sum(bool(each) for each in alike) < 30
     assert all(bool((image == image[:1]).all()) == bool(same) for image, same in zip(x, alike, strict=True))
@@ -64,14 +67,16 @@ def test_gray_patches_have_the_same_noise_in_all_channels() -> None:
 
 
 def test_without_augmentation_patches_are_cut_out_as_they_are() -> None:
-    _, x = Degrade(patch_size=52, margin=6, batch_size=1, flip=False, recolour=False).batch(DATA, Same(), 1, rng())
+    _, x, _ = Degrade(patch_size=52, margin=6, batch_size=1, flip=False, recolour=False).batch(
+        DATA, Same(), 1, rng()
+    )
     corner = x[0].numpy()
     places = [image[:, 6:58, j + 6 : j + 58] for image in DATA.images for j in range(7)]
     assert any(np.array_equal(corner, place) for place in places)
 
 
 def test_augmentation_keeps_range_and_content() -> None:
-    plain, _ = Degrade(patch_size=52, batch_size=1, flip=False, recolour=False).batch(DATA, Same(), 1, rng())
+    plain, _, _ = Degrade(patch_size=52, batch_size=1, flip=False, recolour=False).batch(DATA, Same(), 1, rng())
     flipped = [Degrade(patch_size=52, batch_size=1, recolour=False).batch(DATA, Same(), 1, rng())[0] for _ in "ab"]
     assert torch.equal(*flipped)
     assert plain.shape == flipped[0].shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
@@ -194,3 +194,28 @@ def test_options_round_trip() -> None:
 def test_importing_does_not_load_torch() -> None:
     code = "import sys, napari_fidelity.training; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Told(torch.nn.Module):
+    """A network that takes the noise level and remembers what it was told."""
+
+    takes_noise_level = True
+    heard: ClassVar[list[torch.Tensor]] = []  # of all copies: the averaged weights are one
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, y: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        self.heard.append(sigma)
+        return self.gain * y
+
+
+def test_a_network_that_takes_the_noise_level_is_trained_with_it() -> None:
+    options = OPTIONS.replace(n_steps=2, degrade=OPTIONS.degrade.replace(noise=(0.1, 0.2)))
+    list(options.steps(Told(), DATA, Downsample(scale=1), validation=(HELD_OUT,)))
+    training = [sigma for sigma in Told.heard if len(sigma) == 2]
+    assert len(training) == 2
+    assert all(bool(((0.1 <= sigma) & (sigma <= 0.2)).all()) for sigma in training)
+    assert len(torch.cat(training).unique()) == 4  # each patch its own
+    assert [float(sigma) for sigma in Told.heard if len(sigma) == 1] == pytest.approx([0.15])

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from napari_fidelity.denoisers.base import Network
 
-_AT_ONCE = 2**20  # pixels of a batch that go through the network together
+AT_ONCE = 2**20
+"""Pixels of a batch that go through the network together."""
 
 
 class NetworkDenoiser(Denoiser):
@@ -41,7 +42,7 @@ class NetworkDenoiser(Denoiser):
         fold = getattr(network, "n_channels", None) not in (None, x.shape[1])
         planes = images.reshape(-1, 1, *images.shape[2:]) if fold else images
         adapted = _adapted(network, fold)
-        count = max(1, _AT_ONCE // planes[0, 0].numel())
+        count = max(1, AT_ONCE // planes[0, 0].numel())
         with autocast(self.precision, x.device):
             output = torch.cat([_run(adapted, part, sigma) for part in torch.split(planes, count)])
         if x.ndim == 4:

@@ -60,8 +60,8 @@ class NLM(Denoiser):
     joint: bool = Field(True, description="Compare patches over all channels together, not in each by itself.")
     backend: Literal["auto", "skimage", "torch"] = Field(
         "auto",
-        description="What computes it: scikit-image for 2-D images on the processor, torch otherwise; the same result "
-        "but for scikit-image's approximate exponential.",
+        description="What computes it: scikit-image for 2-D images on the processor, torch otherwise; the result "
+        "is the same but for scikit-image's approximate exponential.",
     )
 
     def _denoise(self, x: Tensor, sigma: float, network: Network | None) -> Tensor:

@@ -12,7 +12,6 @@ import numpy as np
 from napari_fidelity.core.errors import DivergedError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Step
-from napari_fidelity.networks.adapters import call_at_level
 from napari_fidelity.training.losses import LOSSES
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = o.rate(self.index)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
-            output = call_at_level(self.network, y, sigma)
+            output = self._apply(self.network, y, sigma)
         loss = LOSSES[o.loss](output.float(), x)
         value = loss.item()
         if not math.isfinite(value):
@@ -83,12 +82,17 @@ class Run:
         self.loss_sum, self.loss_count = self.loss_sum + value, self.loss_count + 1
         self.seconds += time.perf_counter() - start
 
+    def _apply(self, network: nn.Module, y: Tensor, sigma: Tensor) -> Tensor:
+        from napari_fidelity.networks.adapters import call_at_level  # loads torch
+
+        return call_at_level(network, y, sigma)
+
     def _restored(self, x: Tensor) -> Tensor:
         """Return what the averaged network makes of a measurement of ``x``, at the middle of the noise levels."""
         y: Tensor = self.operator.A(x)
         sigma = torch.full((1, 1, 1, 1), sum(self.options.degrade.levels) / 2, device=y.device)
         noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y.device)
-        return call_at_level(self.average, y + sigma * noise, sigma)
+        return self._apply(self.average, y + sigma * noise, sigma)
 
     def _update_average(self) -> None:
         # short at first, so that the average forgets the start
