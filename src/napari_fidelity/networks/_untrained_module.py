@@ -90,10 +90,10 @@ class Norm(nn.Module):
 
     eps = 1e-5
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         # F.batch_norm refuses a single value per channel, which images of one pixel have.
@@ -122,15 +122,23 @@ def doubled(x: Tensor, factors: Sequence[int], shape: Sequence[int]) -> Tensor:
     return x
 
 
-def padded(x: Tensor) -> Tensor:
-    """Extend every axis by one pixel at both ends: by reflection, or by repetition of an only pixel."""
-    ndim = x.ndim - 2
-    if min(x.shape[2:]) > 1:
-        return F.pad(x, [1, 1] * ndim, mode="reflect")
-    for axis in range(ndim):
-        pad = [0, 0] * ndim
-        pad[2 * axis : 2 * axis + 2] = 1, 1
-        x = F.pad(x, pad, mode="reflect" if x.shape[-1 - axis] > 1 else "replicate")
+def extended(x: Tensor, axes: Sequence[int], *, reflect: bool = True) -> Tensor:
+    """Extend axes by one pixel at both ends: by reflection, or by repetition where asked for or of an only pixel.
+
+    Parameters
+    ----------
+    x
+        Image (N, C, *shape).
+    axes
+        The axes, counted from 2.
+    reflect
+        Whether to reflect.
+    """
+    reflected = [axis for axis in axes if reflect and x.shape[axis] > 1]
+    repeated = [axis for axis in axes if axis not in reflected]
+    for some, mode in ((reflected, "reflect"), (repeated, "replicate")):
+        if some:
+            x = F.pad(x, [int(axis in some) for axis in range(x.ndim - 1, 1, -1) for _ in "01"], mode=mode)
     return x
 
 

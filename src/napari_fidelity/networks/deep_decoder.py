@@ -25,8 +25,8 @@ class DeepDecoderNetwork(UntrainedModule):
     """Doubles a coarse input ``scales`` times: convolution 1 × 1, linear enlargement, ReLU, channel normalisation.
 
     One more convolution 1 × 1, ReLU and normalisation follow at full size, as published, and a last convolution
-    makes the image. The coarse input has ``in_channels`` channels (``width`` in the paper) and, along each axis, the
-    size of the image halved ``scales`` times, rounded up, but not below 4; see ``input_shape``.
+    makes the image. The coarse input has ``in_channels`` channels (``width`` in the paper) and, along each axis,
+    the size of the image halved ``scales`` times, rounded up, but not below 4; see ``input_shape``.
 
     Parameters
     ----------

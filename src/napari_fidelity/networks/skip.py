@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_fidelity.networks._untrained_module import Conv, Norm, UntrainedModule, doubled, padded, pyramid
+from napari_fidelity.networks._enlarged import convolve_enlarged, in_place
+from napari_fidelity.networks._untrained_module import Conv, Norm, UntrainedModule, doubled, extended, pyramid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,8 @@ class SkipNetwork(UntrainedModule):
     At each scale: convolution 3 × 3 with stride 2, convolution 3 × 3; the coarser scales; linear enlargement,
     concatenation with the skip connection (1 × 1), batch normalisation, convolution 3 × 3, convolution 1 × 1. Each
     convolution pads by reflection and is followed by batch normalisation and LeakyReLU 0.2; a last one, 1 × 1,
-    makes the image. Convolutions have no bias where batch normalisation follows, which takes it out.
+    makes the image. Convolutions have no bias where batch normalisation follows, which takes it out. The enlarged
+    and concatenated image is written only where an axis has an odd size: see :mod:`._enlarged`.
 
     Images (N, C, H, W) and volumes (N, C, D, H, W) of any size: an axis of fewer than 8 pixels is not halved, odd
     sizes are rounded up and cut after enlargement, as published.
@@ -100,10 +102,12 @@ class _Scale(nn.Module):
         ndim = len(fine)
         self.fine = fine
         self.factors = tuple(1 if n == m else 2 for n, m in zip(fine, coarse, strict=True))
+        halved = [axis for axis, factor in enumerate(self.factors, start=2) if factor == 2]
+        self.axes = () if any(fine[axis - 2] % 2 for axis in halved) else tuple(halved)
         self.skip = _Layer(inputs, skip, 1, ndim, rng) if skip else None
         self.halve = _Layer(inputs, width, 3, ndim, rng)
         self.deepen = _Layer(width, width, 3, ndim, rng)
-        self.norm = Norm(skip + width)
+        self.norm = Norm(skip + width, bias=False)  # the next normalisation takes it out
         self.join = _Layer(skip + width, width, 3, ndim, rng)
         self.mix = _Layer(width, width, 1, ndim, rng)
 
@@ -115,6 +119,14 @@ class _Scale(nn.Module):
         return deep
 
     def up(self, x: Tensor, skipped: Tensor | None) -> Tensor:
+        return self.up_unseen(x, skipped) if self.axes else self.up_written(x, skipped)
+
+    def up_unseen(self, x: Tensor, skipped: Tensor | None) -> Tensor:
+        """Return what :meth:`up_written` returns, without writing the enlarged image."""
+        y = convolve_enlarged(x, skipped, self.norm.weight, self.join.conv.weight, self.axes)
+        return in_place(self.mix(self.join.activated(y)), self.fine, self.axes)
+
+    def up_written(self, x: Tensor, skipped: Tensor | None) -> Tensor:
         x = doubled(x, self.factors, self.fine)
         x = x if skipped is None else torch.cat([skipped, x], dim=1)
         x = self.mix(self.join(self.norm(x)))
@@ -131,6 +143,9 @@ class _Layer(nn.Module):
         self.pads = size > 1
 
     def forward(self, x: Tensor, stride: Sequence[int] | int = 1) -> Tensor:
-        x = self.norm(self.conv(padded(x) if self.pads else x, stride))
-        # in place: neither normalisation nor LeakyReLU needs what it overwrites for its gradient
-        return F.leaky_relu(x, _SLOPE, inplace=True)
+        x = extended(x, range(2, x.ndim)) if self.pads else x
+        return self.activated(self.conv(x, stride))
+
+    def activated(self, x: Tensor) -> Tensor:
+        """Normalise and apply LeakyReLU, which needs for its gradient nothing that it overwrites."""
+        return F.leaky_relu(self.norm(x), _SLOPE, inplace=True)
