@@ -183,7 +183,7 @@ def assumed_variance(
         return mean_square(variance.sqrt(), weights)
     if weights is not None:
         return UNKNOWN_NOISE**2
-    constant = torch.ones_like(y[:1, :1])
+    constant = torch.ones_like(y[:1])
     largest = float(adjoint(operator, constant, image_shape).square().sum() / constant.sum())
 
     def hidden(z: torch.Tensor) -> torch.Tensor:
