@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from napari._app_model import get_app_model
 from napari.settings import get_plugin_settings
@@ -12,6 +13,9 @@ from npe2 import PluginManifest
 from qtpy.QtWidgets import QLabel, QWidget
 
 import napari_fidelity
+from napari_fidelity.denoisers import TV
+from napari_fidelity.methods import DIP, RED, FineTune
+from napari_fidelity.pipeline import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,11 +23,19 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
 MANIFEST = PluginManifest.from_file(Path(napari_fidelity.__file__).parent / "napari.yaml")
-DOCKS = {"napari-fidelity.open_correct": "Correct", "napari-fidelity.open_compare": "Compare"}
+DOCKS = {
+    "napari-fidelity.open_correct": "Correct",
+    "napari-fidelity.open_reconstruct": "Reconstruct",
+    "napari-fidelity.open_compare": "Compare",
+}
 MENUS = {
-    "napari/layers/filter": {"Correct (Fidelity)", "Reproduce the selected result (Fidelity)"},
+    "napari/layers/filter": {
+        "Correct (Fidelity)",
+        "Reconstruct (Fidelity)",
+        "Reproduce the selected result (Fidelity)",
+    },
     "napari/layers/measure": {"Compare (Fidelity)"},
-    "napari/plugins/napari-fidelity": {"Correct (Fidelity)", "Compare (Fidelity)"},
+    "napari/plugins/napari-fidelity": {"Correct (Fidelity)", "Reconstruct (Fidelity)", "Compare (Fidelity)"},
 }
 
 
@@ -90,6 +102,20 @@ def test_reproduce_without_a_result_says_so(viewer: Any, monkeypatch: pytest.Mon
     get_app_model().commands.execute_command("napari-fidelity.reproduce_active").result()
     assert len(said) == 1
     assert not viewer.window._wrapped_dock_widgets
+
+
+@pytest.mark.parametrize(
+    ("method", "dock"),
+    [(FineTune(), "Correct"), (RED(denoiser=TV()), "Reconstruct"), (DIP(), "Reconstruct")],
+)
+def test_reproduce_opens_the_dock_that_makes_such_results(method: Any, dock: str, viewer: Any) -> None:
+    recipe = Recipe(method=method, seed=7)
+    layer = viewer.add_image(np.zeros((8, 8)), metadata={"napari-fidelity": {"recipe": recipe.to_plain()}})
+    viewer.layers.selection.active = layer
+    get_app_model().commands.execute_command("napari-fidelity.reproduce_active").result()
+    ((_, opened),) = viewer.window._wrapped_dock_widgets.items()
+    assert type(opened.inner_widget()).__name__ == f"{dock}Widget"
+    assert opened.inner_widget().method.recipe_fields()["seed"] == 7
 
 
 def test_preferences_show_every_setting(viewer: Any, qtbot: QtBot) -> None:

@@ -8,7 +8,8 @@ import pytest
 from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QFileDialog
 
-from napari_fidelity.core.errors import ModelFileError
+from napari_fidelity.core.errors import ArchitectureError, ModelFileError
+from napari_fidelity.networks.info import ModelInfo
 from napari_fidelity.widgets import _model
 from napari_fidelity.widgets._model import ModelPicker
 
@@ -107,3 +108,32 @@ def test_the_folder_of_the_settings_is_offered(model_file: Path, tmp_path: Path,
     gone = ModelPicker(tmp_path / "gone")
     qtbot.addWidget(gone)
     assert len(entries(gone)) == len(_model.bundled()) + 1
+
+
+def test_a_denoiser_keeps_the_size(qtbot: Any, model_file: Path) -> None:
+    picker = ModelPicker(denoiser=True)
+    qtbot.addWidget(picker)
+    assert picker.scale == 1
+    assert not [text for text in entries(picker) if "×2" in text or "×4" in text]
+    picker.choose(str(model_file))
+    wait(picker, qtbot)
+    with pytest.raises(ArchitectureError, match="enlarges ×2"):
+        picker.reference()
+
+
+def test_a_network_that_is_told_the_noise_level_is_the_first_denoiser_and_the_last_corrector(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos = tuple(
+        ModelInfo(name, architecture, scale, 3, 1)
+        for name, architecture, scale in (("a", "DRUNet", 1), ("b", "EDSR", 1), ("c", "EDSR", 2))
+    )
+    monkeypatch.setattr("napari_fidelity.io.list_models", lambda: infos)
+    _model.bundled.cache_clear()
+    try:
+        assert [info.id for info in _model.bundled()] == ["c", "b", "a"]
+        picker = ModelPicker(denoiser=True)
+        qtbot.addWidget(picker)
+        assert picker.name == "a"
+    finally:
+        _model.bundled.cache_clear()

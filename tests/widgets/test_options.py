@@ -11,7 +11,9 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QCheckBox, QComboBox, QLineEdit, QWidget
 
 from napari_fidelity.core.errors import FidelityError, OptionError
-from napari_fidelity.methods import AnyMethod, FineTune, Project
+from napari_fidelity.denoisers import DENOISERS, NLM, TV
+from napari_fidelity.methods import RED, AnyMethod, DeepRED, FineTune, Project
+from napari_fidelity.networks.untrained import UNTRAINED, DeepDecoder, Skip
 from napari_fidelity.operators import (
     NOISES,
     OPERATORS,
@@ -48,7 +50,7 @@ EXAMPLES: dict[type[Options], Options] = {
     Budget: Budget(iterations=7),
     AnyOf: AnyOf(rules=(Settled(), Budget(seconds=9.5))),
 }
-CLASSES = [*METHODS, *OPERATORS, *NOISES, *RULES, Recipe]
+CLASSES = [*METHODS, *OPERATORS, *NOISES, *RULES, *DENOISERS, *UNTRAINED, Recipe]
 every_class = pytest.mark.parametrize("declared", CLASSES, ids=lambda cls: cls.__name__)
 
 
@@ -122,7 +124,7 @@ def change(widget: QWidget) -> None:
     elif isinstance(widget, QComboBox):
         widget.setCurrentIndex((widget.currentIndex() + 1) % widget.count())
     elif isinstance(widget, QLineEdit):
-        widget.setText("0.5")
+        widget.setText("0.25" if widget.text() == "0.5" else "0.5")
     elif hasattr(widget, "setValue"):
         widget.setValue(widget.value() + 1)
     else:
@@ -302,3 +304,47 @@ def test_a_family_without_none(qtbot: QtBot) -> None:
     form = ChoiceForm([LRPSNRGain, Discrepancy])
     qtbot.addWidget(form)
     assert form.value() == LRPSNRGain()
+
+
+# -- a choice within options --------------------------------------------------------------------------------------
+
+
+def test_options_of_what_is_chosen_within_options(qtbot: QtBot) -> None:
+    form = make(DeepRED, qtbot)
+    given = DeepRED(network=Skip(width=16), denoiser=NLM(h=0.8), iterations=9)
+    form.set_value(given)
+    assert form.value() == given
+    choices = {child.combo.accessibleName(): child for child in form.findChildren(ChoiceForm)}
+    assert set(choices) == {"network", "denoiser"}
+    assert form.fields["denoiser"].widget is choices["denoiser"].combo
+    assert choices["denoiser"].combo.currentText() == NLM.title
+    denoiser = choices["denoiser"].combo
+    with qtbot.waitSignal(form.changed):
+        denoiser.setCurrentIndex(denoiser.findData("tv"))
+    assert form.value() == given.replace(denoiser=TV())
+    choices["network"].combo.setCurrentIndex(1)
+    scales = choices["network"].form.fields["scales"].widget
+    with qtbot.waitSignal(form.changed):
+        scales.setValue(3)
+    assert form.value().network == DeepDecoder(scales=3)
+
+
+def test_what_is_wrong_with_a_choice_within_options_is_said_once(qtbot: QtBot) -> None:
+    form = make(RED, qtbot)
+    form.set_value(RED(denoiser=NLM()))
+    (choice,) = form.findChildren(ChoiceForm)
+    choice.form.fields["h"].widget.setText("much")
+    assert "'h' is a number" in form.problem.text()
+    assert not choice.form.problem.text()
+    with pytest.raises(OptionError, match="'h' is a number"):
+        form.value()
+    choice.form.fields["h"].widget.setText("0.5")
+    assert not form.problem.text()
+    assert form.value() == RED(denoiser=NLM(h=0.5))
+
+
+def test_a_choice_without_options_takes_no_room(qtbot: QtBot) -> None:
+    form = make(RED, qtbot)
+    form.set_value(RED(denoiser=next(cls for cls in DENOISERS if cls.__name__ == "BM3D")()))
+    (choice,) = form.findChildren(ChoiceForm)
+    assert not choice.isVisibleTo(form)

@@ -125,14 +125,14 @@ class MeasurementDock(Dock):
         """Say what the run will read and make, as far as that is known without reading it."""
         try:
             source = self.source()
-            result = _result_bytes(source, self.operator(), self.spatial(source))
+            result = result_bytes(source, self.operator(), self.spatial(source))
         except (FidelityError, ValueError):
             self.axes.set_memory("")
             return
         self.axes.set_memory(f"Reads {gigabytes(source.nbytes)}, result {gigabytes(result)}")
 
 
-def _result_bytes(source: Source, operator: Operator, spatial: Spatial) -> int:
+def result_bytes(source: Source, operator: Operator, spatial: Spatial) -> int:
     """Return how many bytes a result holds, in 32-bit float."""
     sizes = dict(zip(source.axes, source.shape, strict=True))
     measured = tuple(sizes[axis] for axis in spatial)

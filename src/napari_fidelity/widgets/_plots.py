@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_fidelity.core.step import Record
 
+_POINTS = 2000  # of a curve, at most
 _SCORES = {
     "lr_psnr": "LR-PSNR (dB)",
     "psnr": "PSNR (dB)",
@@ -29,6 +30,7 @@ _SCORES = {
     "discrepancy": "discrepancy",
     "held_out": "held-out error",
     "change": "change",
+    "variance": "variance of outputs",
 }
 _MEANING = {
     "lr_psnr": "How well the image explains the measurement; higher is better, up to the noise.",
@@ -37,6 +39,7 @@ _MEANING = {
     "lr_lpips": "How different A x and the measurement look to the eye; lower is better.",
     "discrepancy": "Misfit over what the noise explains; 1 is where the data say nothing more.",
     "held_out": "Misfit at pixels the run does not see; it rises when noise is being fitted.",
+    "variance": "How much the last outputs differ from each other (ES-WMV); it rises when noise is being fitted.",
     "change": "By how much an iteration changes the image.",
 }
 
@@ -158,7 +161,7 @@ class CurvePlot(LatePlot):
         """Return iterations, losses, scores (NaN between blocks) and where the last block begins."""
         rows: list[tuple[float, float, float]] = []
         last, block = 0, self._records[0].block if self._records else 0
-        for record in self._records:
+        for record in _thinned(self._records):
             if record.block != block:
                 rows.append((math.nan, math.nan, math.nan))
                 block, last = record.block, len(rows)
@@ -166,6 +169,12 @@ class CurvePlot(LatePlot):
         table = np.array(rows, float).reshape(-1, 3)
         table[~np.isfinite(table)] = np.nan
         return table[:, 0], table[:, 1], table[:, 2], last
+
+
+def _thinned(records: list[Record]) -> list[Record]:
+    """Return as many records as can be told apart on a curve, the last one among them."""
+    every = -(-len(records) // _POINTS) or 1
+    return records[len(records) - 1 :: -every][::-1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from napari_fidelity.widgets._controls import choice, labelled
 from napari_fidelity.widgets._denoiser import DenoiserChoice
 from napari_fidelity.widgets._dock import fold_away
 from napari_fidelity.widgets._fields import quiet_wheel
-from napari_fidelity.widgets._recipe_panel import RecipePanel
+from napari_fidelity.widgets._recipe_panel import SNAPSHOTS, RecipePanel
 from napari_fidelity.widgets._settings import settings
 from napari_fidelity.widgets._start_form import StartForm
 
@@ -95,8 +95,8 @@ class PriorPanel(RecipePanel):
 
     # -- values -----------------------------------------------------------------------------------------------
 
-    def method(self) -> Method:
-        """Return the method.
+    def method(self, snapshots: int = SNAPSHOTS) -> Method:
+        """Return the method, with at most so many iterations kept for the slider.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class PriorPanel(RecipePanel):
             If an option is out of its range, or a package is missing.
         """
         method = self._own_options()
-        changes: dict[str, Any] = {"start": self.start.start()}
+        changes: dict[str, Any] = {"start": self.start.start(), "snapshots": min(snapshots, SNAPSHOTS)}
         if hasattr(method, "denoiser"):
             changes["denoiser"] = self.denoiser.denoiser()
         if hasattr(method, "runs"):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from qtpy.QtWidgets import QWidget
 
+    from napari_fidelity.core.blocks import Spatial
     from napari_fidelity.operators.base import Operator
     from napari_fidelity.pipeline import Recipe
     from napari_fidelity.widgets._layers import Source
@@ -119,6 +120,16 @@ class RunningDock(MeasurementDock):
     def request_parts(self, recipe: Recipe) -> dict[str, Any]:
         """Return what the request holds beside layer, recipe and preferences."""
         return {}
+
+    def to_check(self) -> tuple[Operator, Spatial]:
+        """Return the image formation model that results are checked with, and the axes of what is one image.
+
+        Raises
+        ------
+        FidelityError
+            If the model is incomplete or impossible.
+        """
+        return self.operator(), "YX"
 
     def take_recipe(self, recipe: Recipe) -> None:
         """Show the parts of a recipe that are this dock's own, beside the method; before all others are shown."""
@@ -230,7 +241,7 @@ class RunningDock(MeasurementDock):
         result = active if "recipe" in record_of(active) else live
         measured = measurement_of(self.viewer, result)
         try:
-            job = self.checking.start(result, measured, self.operator(), self.spatial(self.source()))
+            job = self.checking.start(result, measured, *self.to_check())
         except FidelityError as error:
             self.bar.show_message(str(error), error=True)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.widgets._measurement_dock import result_bytes
 from napari_fidelity.widgets._prior_panel import PriorPanel
 from napari_fidelity.widgets._running_dock import RunningDock
 from napari_fidelity.widgets._volume import in_volume
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.base import Operator
     from napari_fidelity.pipeline import Recipe
     from napari_fidelity.widgets._layers import Source
+
+_KEPT = 10**9  # bytes of the iterations that are kept for the slider
 
 
 class ReconstructWidget(RunningDock):
@@ -43,8 +46,9 @@ class ReconstructWidget(RunningDock):
 
     def recipe_parts(self, source: Source, operator: Operator) -> dict[str, Any]:
         """Return method, denoising network and what one image is; errors as :meth:`RunningDock.recipe_parts`."""
-        model = self.method.reference()
-        parts = {"method": self.method.method(), "spatial": self.spatial(source)}
+        model, spatial = self.method.reference(), self.spatial(source)
+        kept = _KEPT // max(1, result_bytes(source, operator, spatial))
+        parts = {"method": self.method.method(kept), "spatial": spatial}
         return parts if model is None else {**parts, "model": model}
 
     def request_parts(self, recipe: Recipe) -> dict[str, Any]:
@@ -60,6 +64,10 @@ class ReconstructWidget(RunningDock):
         if self.spatial(source) == "YX" or self.formation.forms.chosen == "written":
             return operator
         return in_volume(operator, source.shape[source.axes.index("Z")])
+
+    def to_check(self) -> tuple[Operator, Spatial]:
+        """Return the model and the axes that a run would take now."""
+        return self.operator(), self.spatial(self.source())
 
     def spatial(self, source: Source) -> Spatial:
         """Return the axes of what is one image: ``"YX"``, or ``"ZYX"`` for whole volumes."""
