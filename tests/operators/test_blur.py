@@ -142,6 +142,7 @@ def test_kernel_larger_than_the_image(operator: Blur) -> None:
         (-np.ones((3, 3)), "normalised"),
         (np.array([[1, np.nan]]), "NaN"),
         (np.array([[np.inf, 1]]), "NaN or infinite"),
+        (np.array([[1e308, 1e308]]), "cannot be normalised"),
         (np.ones(3), "2-D or 3-D"),
         (np.ones((1, 1, 3, 3)), "2-D or 3-D"),
     ],

@@ -63,7 +63,8 @@ SINGLE: dict[type, st.SearchStrategy[Any]] = {
         st.builds(Blur, kernel=arrays(dtype, shapes, elements=numbers(0.125, 2, width=8 * dtype().itemsize)))
         for dtype in (np.float32, np.float64)
     )
-    | st.builds(Blur, kernel=arrays(np.float64, shapes, elements=numbers()), normalise=st.just(False)),
+    | st.builds(Blur, kernel=arrays(np.float64, shapes, elements=numbers()), normalise=st.just(False))
+    | st.just(Blur(kernel=np.array([[1e308, 1e308]]), normalise=False)),
     Mask: st.builds(Mask, mask=arrays(np.float64, shapes, elements=numbers(1e-9, 1))),
     Radon: st.builds(
         Radon,

@@ -100,8 +100,8 @@ class Operator(Options, ABC):
         """Return ``Aᵀ (A Aᵀ + ridge·I)⁻¹ y``: for ``ridge = 0`` the least-norm image that explains ``y``.
 
         Subclasses give closed forms where there are any, with eigenvalues of ``A Aᵀ`` below
-        :data:`RELATIVE_CUTOFF` of the largest cut off; this one solves by conjugate gradients (CGLS), to a relative
-        ``tolerance`` (as exactly as the precision allows if left out) that closed forms ignore.
+        :data:`RELATIVE_CUTOFF` of the largest cut off; this one solves by conjugate gradients (CGLS), to a
+        relative ``tolerance`` (as exactly as the precision allows if left out) that closed forms ignore.
         """
         from napari_fidelity.operators._autograd import linear_map
         from napari_fidelity.operators._cg import damped_least_squares

@@ -215,8 +215,9 @@ class Blur(ConvolutionOperator):
             raise OperatorError("The blur kernel is empty", found=f"shape {self.kernel.shape}")
         if self.kernel.ndim not in self.spatial_dims:
             raise OperatorError("The blur kernel must be 2-D or 3-D", found=f"shape {self.kernel.shape}")
-        total, size = float(self.kernel.sum(dtype=np.float64)), float(np.abs(self.kernel).sum(dtype=np.float64))
-        if self.normalise and total <= 1e-6 * size:
+        with np.errstate(over="ignore"):  # a sum beyond all numbers is refused below
+            total, size = (float(array.sum(dtype=np.float64)) for array in (self.kernel, np.abs(self.kernel)))
+        if self.normalise and not total > 1e-6 * size:
             raise OperatorError(
                 "The blur kernel cannot be normalised",
                 found=f"a sum of {total:.3g}",
