@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from napari_fidelity import Image, read_image, run_recipe, write_image
 from napari_fidelity.cli import main
 from napari_fidelity.core.errors import RecipeError
 from napari_fidelity.core.step import drain
-from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.denoisers import NLM, TV, NetworkDenoiser
+from napari_fidelity.io import save_model
+from napari_fidelity.methods import DIP, RED, Apply, DeepRED, FineTune, Project
+from napari_fidelity.networks import DeepDecoder, Skip
 from napari_fidelity.operators import (
     AiryBlur,
     Blur,
@@ -28,12 +32,20 @@ from napari_fidelity.operators import (
 )
 from napari_fidelity.pipeline import ModelReference, Recipe
 from napari_fidelity.pipeline.reproduce import command_line, python_script
-from napari_fidelity.stopping import AnyOf, Budget, Discrepancy, HeldOut, LRPSNRGain, Settled
+from napari_fidelity.stopping import (
+    AnyOf,
+    Budget,
+    Discrepancy,
+    HeldOut,
+    LRPSNRGain,
+    Settled,
+    WindowedVariance,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Scene
+    from conftest import MakeNetwork, Scene
 
 A = Downsample(scale=2)
 SMALL = ModelReference(name="net.safetensors")
@@ -81,18 +93,40 @@ RECIPES = {
     "weights": Recipe(
         operator=A, model=SMALL, method=SHORT.replace(mask=np.linspace(0.5, 1, 32 * 36).reshape(32, 36))
     ),
+    "denoiser as prior": Recipe(
+        operator=A, noise=GaussianNoise(sigma=40), seed=3,
+        method=RED(denoiser=NLM(h=0.7, patch_distance=3), solver="admm", iterations=3, strength=1 / 3),
+    ),
+    "network as prior": Recipe(
+        operator=Identity(), model=ModelReference(name="denoiser.safetensors"), stop=Budget(iterations=1),
+        method=RED(denoiser=NetworkDenoiser(precision="float32"), start="measurement"),
+    ),
+    "untrained": Recipe(
+        operator=A, channels="each",
+        method=DIP(network=Skip(width=4, scales=2, skip=0), iterations=3, runs=2, sigmoid=False, iteration=2),
+    ),
+    "both": Recipe(
+        operator=A, stop=WindowedVariance(window=2, patience=9),
+        method=DeepRED(network=DeepDecoder(width=4, scales=2), denoiser=TV(), iterations=4, every=2, snapshots=2),
+    ),
+    "start": Recipe(
+        operator=A, method=RED(denoiser=TV(), iterations=2, start=np.linspace(0, 4000, 32 * 36).reshape(32, 36))
+    ),
     "stopped": Recipe(operator=A, model=SMALL, method=SHORT, channels="each", last_iterations=(1, 0)),
 }  # fmt: skip
-BY_FILE = {"output", "kernel", "missing pixels", "weights", "stopped"}
+BY_FILE = {"output", "kernel", "missing pixels", "weights", "start", "stopped"}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, scene: Scene, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a gray and a colour measurement and a model."""
+def folder(
+    tmp_path: Path, scene: Scene, network: MakeNetwork, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A working directory with a gray and a colour measurement and two models."""
     monkeypatch.chdir(tmp_path)
     write_image(Image((scene(16, 18) * 4000 + 100).astype(np.uint16), "YX"), "in.tif")
     write_image(Image((scene(3, 16, 18) * 4000 + 100).astype(np.uint16), "CYX"), "channels.tif")
     (tmp_path / "net.safetensors").write_bytes(model_file.read_bytes())
+    save_model(network(scale=1), "denoiser.safetensors", licence="CC0")
     return tmp_path
 
 
@@ -130,6 +164,51 @@ def test_words_of_the_commands() -> None:
     assert "--scale 2" in command_line(RECIPES["adapted"])
     assert command_line(RECIPES["output"], "a.tif", "b.tif") == "napari-fidelity run recipe.json a.tif b.tif"
     assert "snapshots" not in command_line(RECIPES["options"]) + python_script(RECIPES["options"])
+
+
+def test_words_of_reconstructions() -> None:
+    files = "measurement.tif restored.tif"
+    assert command_line(RECIPES["denoiser as prior"]) == (
+        f"napari-fidelity reconstruct {files} --method red --operator downsample:scale=2 "
+        "--noise gaussian:sigma=40 --denoiser nlm:patch_size=5,patch_distance=3,h=0.7 --solver admm --iterations 3 "
+        "--strength 0.3333333333333333 --seed 3"
+    )
+    assert "--method red --model denoiser.safetensors --operator identity" in command_line(
+        RECIPES["network as prior"]
+    )
+    assert "--network skip:width=4,scales=2,skip=0" in command_line(RECIPES["untrained"])
+    volumes = RECIPES["both"].replace(spatial="ZYX")
+    assert command_line(volumes).endswith(" --spatial ZYX")
+    assert "spatial='ZYX'" in python_script(volumes)
+    # what the commands have no options for
+    assert command_line(RECIPES["projection"].replace(spatial="ZYX")).startswith("napari-fidelity run recipe.json")
+    scaled = RECIPES["network as prior"].replace(model=ModelReference(name="edsr-s-x2", scale=1))
+    assert command_line(scaled).startswith("napari-fidelity run recipe.json")
+
+
+PUBLISHED_PRESETS = {
+    "romano2017": (RED.romano2017, "RED.romano2017("),
+    "denoise": (partial(DeepRED.mataev2019, "denoise"), "DeepRED.mataev2019('denoise'"),
+    "super_resolution": (partial(DeepRED.mataev2019, "super_resolution"), "DeepRED.mataev2019('super_resolution'"),
+    "deblur": (partial(DeepRED.mataev2019, "deblur"), "DeepRED.mataev2019('deblur'"),
+}
+
+
+@pytest.mark.parametrize("preset", PUBLISHED_PRESETS)
+def test_published_settings_by_their_names(preset: str) -> None:
+    make, words = PUBLISHED_PRESETS[preset]
+    recipe = Recipe(operator=A, method=make())
+    assert Recipe.from_text(recipe.to_toml(), "toml") == recipe
+    assert Recipe.from_text(recipe.to_json()).method == make()
+    assert command_line(recipe).endswith(f"--preset {preset}")
+    assert f"method=nf.{words})," in python_script(recipe)
+    chosen = Recipe(operator=A, method=make(iteration=7, snapshots=3))
+    assert command_line(chosen).endswith(f"--preset {preset} --iteration 7")
+    comma = "" if words.endswith("(") else ", "
+    assert f"method=nf.{words}{comma}iteration=7)," in python_script(chosen)
+    changed = command_line(Recipe(operator=A, method=make(iterations=9)))
+    assert "--preset" not in changed
+    assert "--iterations 9" in changed
 
 
 def test_words_of_the_scripts() -> None:
@@ -203,6 +282,7 @@ def test_dtype(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
+        (Recipe(method=RED(denoiser=TV())), "names no image formation model:"),
         (Recipe(model=SMALL), "names no image formation model:"),
         (Recipe(operator=Identity()), "names no network:"),
         (Recipe(), "no image formation model and no network"),

@@ -313,7 +313,7 @@ class OwnModel(Solve):
 
 def test_a_network_that_nobody_looks_at_is_refused(network: MakeNetwork, scene: Scene) -> None:
     for model in (network(scale=1), "edsr-s-x1"):
-        with pytest.raises(OptionError, match="Solve takes no network.*Leave the model out"):
+        with pytest.raises(OptionError, match=r"Solve takes no network.*Leave the model out"):
             solve(scene(8, 8), Identity(), model=model)
 
 
