@@ -12,11 +12,13 @@ import pytest
 from napari_fidelity import Image, restore, run_recipe
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.step import drain
-from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.denoisers import NLM, TV
+from napari_fidelity.methods import DIP, RED, Apply, DeepRED, FineTune, Project
 from napari_fidelity.methods._finetuning import Run
+from napari_fidelity.networks import Skip
 from napari_fidelity.operators import Downsample
 from napari_fidelity.pipeline import Recipe
-from napari_fidelity.stopping import AnyOf, Budget, HeldOut, LRPSNRGain, Settled
+from napari_fidelity.stopping import AnyOf, Budget, HeldOut, LRPSNRGain, Settled, WindowedVariance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +86,41 @@ def test_published_rule_and_a_chosen_iteration(network: MakeNetwork, scene: Scen
     recipe, again = replayed(result, image, model)
     assert (recipe.method, recipe.stop) == (method.replace(iteration=4), LRPSNRGain())
     assert np.array_equal(again.image.data, result.image.data)
+
+
+TINY: dict[str, Any] = {"network": Skip(width=4, scales=2), "iterations": 30, "average": 0.5}
+VARIANCE = WindowedVariance(window=2, patience=50)  # chooses an image before the last
+
+
+@pytest.mark.parametrize("k", [0, 6])
+@pytest.mark.parametrize(
+    ("method", "stop", "rule"),
+    [
+        (DIP(**TINY), None, lambda k: WindowedVariance() | Budget(iterations=k)),
+        (DIP(**TINY, runs=2), VARIANCE | Budget(seconds=999), lambda k: VARIANCE | Budget(iterations=k)),
+        (DIP(**TINY), HeldOut(fraction=0.2), lambda k: HeldOut(fraction=0.2) | Budget(iterations=k)),
+        (RED(denoiser=NLM(), iterations=9), None, lambda k: Budget(iterations=k)),
+        (RED(denoiser=TV(), solver="admm", sigma_start=0), Settled(change=1e-9), None),
+        (DeepRED(**TINY, denoiser=TV(), every=2), VARIANCE, lambda k: VARIANCE | Budget(iterations=k)),
+    ],
+    ids=["deep prior", "its variance", "held out", "denoiser", "denoiser, a rule", "both"],
+)
+def test_user_ends_a_reconstruction(k: int, method: Any, stop: Any, rule: Any, scene: Scene) -> None:
+    image = scene(12, 14)
+    result = stopped(image, None, at(k), method=method, stop=stop)
+    assert (result.stop_reason, len(result.history)) == ("enough", k + 1)
+    recipe, again = replayed(result, image, None)
+    assert np.array_equal(again.image.data, result.image.data)
+    assert recipe.stop == (stop | Budget(iterations=k) if rule is None else rule(k))
+
+
+def test_user_ends_a_series_of_volumes(scene: Scene) -> None:
+    image = Image(scene(3, 2, 12, 14), "TZYX")
+    result = stopped(image, None, at(3, block=1), method=DIP(**TINY, iteration=4), spatial="ZYX")
+    assert "2 of 3 volumes are done" in result.stop_reason
+    recipe, again = replayed(result, image, None)
+    assert np.array_equal(again.image.data, result.image.data, equal_nan=True)
+    assert (recipe.spatial, recipe.last_iterations) == ("ZYX", (4, 3))
 
 
 LONG = Settled(change=1e-9)  # never speaks here

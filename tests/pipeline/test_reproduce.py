@@ -170,8 +170,8 @@ def test_words_of_reconstructions() -> None:
     files = "measurement.tif restored.tif"
     assert command_line(RECIPES["denoiser as prior"]) == (
         f"napari-fidelity reconstruct {files} --method red --operator downsample:scale=2 "
-        "--noise gaussian:sigma=40 --denoiser nlm:patch_size=5,patch_distance=3,h=0.7 --solver admm --iterations 3 "
-        "--strength 0.3333333333333333 --seed 3"
+        "--noise gaussian:sigma=40 --denoiser nlm:patch_size=5,patch_distance=3,h=0.7 --solver admm "
+        "--iterations 3 --strength 0.3333333333333333 --seed 3"
     )
     assert "--method red --model denoiser.safetensors --operator identity" in command_line(
         RECIPES["network as prior"]
