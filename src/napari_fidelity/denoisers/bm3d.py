@@ -43,9 +43,13 @@ def _filtered(library: Any, image: NDArray[np.float64], sigma: float) -> NDArray
     height, width, channels = image.shape
     border = [(0, max(0, _SMALLEST - n)) for n in (height, width)]
     padded = np.pad(image, [*border, (0, 0)], mode="symmetric")
-    # of three channels the first is what the blocks are matched in
-    parts = [padded] if channels == 3 else np.split(padded, channels, axis=-1)
-    planes = [library.bm3d(np.ascontiguousarray(part), sigma).reshape(part.shape) for part in parts]
+    # Of three channels the first is what the blocks are matched in; the library fails if it is all 0.
+    together = channels == 3 and padded[..., 0].any()
+    parts = [padded] if together else np.split(padded, channels, axis=-1)
+    profile = library.BM3DProfile()
+    profile.num_threads = 1  # with more, the result differs a little from run to run
+    with np.errstate(all="ignore"):  # whoever called looks at the result
+        planes = [library.bm3d(np.ascontiguousarray(part), sigma, profile).reshape(part.shape) for part in parts]
     return np.concatenate(planes, axis=-1)[:height, :width]
 
 

@@ -74,7 +74,7 @@ def _shrink(x: Tensor, sigma: float, depths: list[int]) -> Tensor:
 
 def _soft(band: Tensor, sigma: float) -> Tensor:
     """Shrink the coefficients of one band by ``σ² / σ_x``; ``σ_x²`` is their variance less the noise's."""
-    variance = band.square().flatten(2).mean(2) - sigma**2
-    threshold = sigma**2 / variance.clamp_min(torch.finfo(band.dtype).eps * sigma**2).sqrt()
+    variance = (band / sigma).square_().flatten(2).mean(2) - 1  # in units of that of the noise
+    threshold = sigma / variance.clamp_min_(torch.finfo(band.dtype).eps).sqrt_()
     threshold = threshold.reshape(*threshold.shape, *[1] * (band.ndim - 2))
     return band.sign() * (band.abs() - threshold).clamp_min_(0)
