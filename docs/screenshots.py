@@ -15,15 +15,19 @@ from napari.settings import get_settings
 from qtpy.QtCore import QEventLoop, QTimer
 
 SAMPLE = "portrait"
+NOISY = "saucer"
 SIZE = (1400, 900)
 
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     get_settings().appearance.theme = "dark"
-    viewer = napari.Viewer()
-    viewer.window.resize(*SIZE)
-    viewer.open_sample("napari-fidelity", SAMPLE)
+    correct_and_compare(folder)
+    reconstruct(folder)
+
+
+def correct_and_compare(folder: Path) -> None:
+    viewer = opened(SAMPLE)
     _, correct = viewer.window.add_plugin_dock_widget("napari-fidelity", "Correct")
     wait(3000)
     correct.start()
@@ -39,6 +43,24 @@ def main() -> None:
     wait(1500)
     save(viewer, folder / "compare.png")
     viewer.close()
+
+
+def reconstruct(folder: Path) -> None:
+    viewer = opened(NOISY)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-fidelity", "Reconstruct")
+    wait(3000)
+    dock.start()
+    until(dock.run.finished)
+    viewer.reset_view()
+    save(viewer, folder / "reconstruct.png")
+    viewer.close()
+
+
+def opened(sample: str) -> napari.Viewer:
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open_sample("napari-fidelity", sample)
+    return viewer
 
 
 def save(viewer: napari.Viewer, path: Path) -> None:

@@ -44,7 +44,17 @@ for module in pkgutil.iter_modules(widgets.__path__, "napari_fidelity.widgets.")
 """
 # What a dock loads when it is needed, not when it is imported.
 HEAVY = {"torch", "skimage", "scipy", "matplotlib", "napari", "tifffile", "imagecodecs"}
-HEAVY_PARTS = {"methods", "operators", "stopping", "pipeline", "metrics", "io", "networks", "training"}
+HEAVY_PARTS = {
+    "methods",
+    "operators",
+    "stopping",
+    "pipeline",
+    "metrics",
+    "io",
+    "networks",
+    "training",
+    "denoisers",
+}
 
 
 def loaded(code: str) -> set[str]:

@@ -280,9 +280,7 @@ def test_a_network_that_enlarges_is_no_denoiser(dock: ReconstructWidget, qtbot: 
     assert dock.request().recipe.model is None
 
 
-def test_the_dock_that_made_a_result_takes_its_settings(
-    dock: ReconstructWidget, qtbot: Any, npe2pm: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dock_that_made_a_result_takes_its_settings(dock: ReconstructWidget, qtbot: Any, npe2pm: Any) -> None:
     from npe2 import PluginManifest
 
     from napari_fidelity.widgets.correct import CorrectWidget
@@ -296,6 +294,9 @@ def test_the_dock_that_made_a_result_takes_its_settings(
     assert type(opened) is ReconstructWidget
     assert opened.request().recipe.method == dock.request().recipe.method
     assert opened.run is None
+    dock.result.compare.click()
+    compare = dock.viewer.window.dock_widgets["Compare (napari-fidelity)"]
+    assert compare.measurement.value is dock.viewer.layers["cells"]
 
 
 def test_without_a_layer_it_says_what_to_do(make_napari_viewer: Callable[..., Any]) -> None:

@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_fidelity.core.errors import RecipeError
 from napari_fidelity.core.step import drain
-from napari_fidelity.methods import FineTune, Project
+from napari_fidelity.denoisers import TV
+from napari_fidelity.methods import RED, FineTune, Project
 from napari_fidelity.operators import Downsample, GaussianNoise
 from napari_fidelity.pipeline import ModelReference, Recipe, run_recipe
 from napari_fidelity.stopping import Budget
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 RECIPES = {
     "default": Recipe(operator=Downsample(scale=2)),
     "projection": Recipe(operator=Downsample(scale=2), method=Project(), noise=GaussianNoise(sigma=0.02)),
+    "reconstruction": Recipe(
+        operator=Downsample(scale=2), method=RED(denoiser=TV(), iterations=3), noise=GaussianNoise(sigma=0.02)
+    ),
     "few": Recipe(
         operator=Downsample(scale=2),
         method=FineTune(iterations=3, views=1, snapshots=4),
@@ -52,7 +56,8 @@ def result_layer(
         except StopIteration as end:
             image = end.value
             break
-    recipe = recipe.replace(model=ModelReference(name=str(model_file)))
+    if recipe.method.reads_measurement:
+        recipe = recipe.replace(model=ModelReference(name=str(model_file)))
     return add_result(viewer, source, drain(run_recipe(recipe, image, device="cpu")).image, name="result")
 
 

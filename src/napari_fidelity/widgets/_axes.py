@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _ROLES = {"T": "time", "Z": "depth", "C": "channel"}
 _ONE = {"T": "time point", "Z": "slice", "C": "channel"}
 _ROLE_HELP = (
-    "What this dimension of the data is. Time points and slices are restored one by one; the channels of an image "
-    "are restored together if the network knows that many."
+    "What this dimension of the data is. Time points and slices (unless they are one volume) are restored one by "
+    "one; the channels of an image are restored together if the network knows that many."
 )
 _EXTENT_HELP = (
     "All: restore every {one}. Current: only the {one} where the slider below the image stands when you press Run."
