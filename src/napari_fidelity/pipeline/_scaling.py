@@ -74,10 +74,10 @@ def scaling_of(
     )
 
 
-@torch.no_grad()
 def _brightness(y: torch.Tensor, operator: Operator, percentile: float) -> float:
     """Return a percentile of the magnitudes of ``t Aᵀy``, with the ``t`` that explains ``y`` best."""
-    back = operator.A_adjoint(y)
-    again = operator.A(back)
+    with torch.no_grad():  # a decorator would load torch with this module
+        back = operator.A_adjoint(y)
+        again = operator.A(back)
     factor = float(back.square().sum() / again.square().sum().clamp_min(torch.finfo(again.dtype).tiny))
     return factor * float(np.percentile(back.abs().cpu().numpy(), percentile))
