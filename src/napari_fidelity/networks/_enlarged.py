@@ -247,10 +247,10 @@ class _Differences(torch.autograd.Function):
 
 
 def _sums(x: Tensor) -> Tensor:
-    """Return the sum of each channel in float32 at least, by rows first, which torch does fast in bfloat16 too."""
-    rows = x.sum(dim=-1)
+    """Return the sum of each channel in float32 at least; rows come first, in the order in which they lie."""
+    rows = x.movedim(1, -1).sum(dim=-2)
     rows = rows if rows.dtype == torch.float64 else rows.float()
-    return rows.sum(dim=[0, *range(2, rows.ndim)])
+    return rows.flatten(0, -2).sum(dim=0)
 
 
 class _Sum(torch.autograd.Function):

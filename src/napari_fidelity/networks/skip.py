@@ -80,10 +80,10 @@ class SkipNetwork(UntrainedModule):
         for scale in scales:
             skipped.append(scale.across(x))
             x = scale.down(x)
-        for scale in reversed(scales):
-            x = scale.up(x, skipped.pop())
-        image: Tensor = self.last(x)
-        return image
+        for scale in scales[:0:-1]:
+            x = scale.placed(scale.up(x, skipped.pop()))
+        image: Tensor = self.last(scales[0].up(x, skipped.pop()))
+        return scales[0].placed(image)
 
 
 class _Scale(nn.Module):
@@ -103,6 +103,7 @@ class _Scale(nn.Module):
         self.fine = fine
         self.factors = tuple(1 if n == m else 2 for n, m in zip(fine, coarse, strict=True))
         halved = [axis for axis, factor in enumerate(self.factors, start=2) if factor == 2]
+        # Odd sizes are cut after enlargement, which has to be written then.
         self.axes = () if any(fine[axis - 2] % 2 for axis in halved) else tuple(halved)
         self.skip = _Layer(inputs, skip, 1, ndim, rng) if skip else None
         self.halve = _Layer(inputs, width, 3, ndim, rng)
@@ -119,18 +120,18 @@ class _Scale(nn.Module):
         return deep
 
     def up(self, x: Tensor, skipped: Tensor | None) -> Tensor:
-        return self.up_unseen(x, skipped) if self.axes else self.up_written(x, skipped)
-
-    def up_unseen(self, x: Tensor, skipped: Tensor | None) -> Tensor:
-        """Return what :meth:`up_written` returns, without writing the enlarged image."""
-        y = convolve_enlarged(x, skipped, self.norm.weight, self.join.conv.weight, self.axes)
-        return in_place(self.mix(self.join.activated(y)), self.fine, self.axes)
-
-    def up_written(self, x: Tensor, skipped: Tensor | None) -> Tensor:
+        """Return the finer features, with their pixels in an order that :meth:`placed` undoes."""
+        if self.axes:
+            x = convolve_enlarged(x, skipped, self.norm.weight, self.join.conv.weight, self.axes)
+            x = self.mix(self.join.activated(x))
+            return x
         x = doubled(x, self.factors, self.fine)
         x = x if skipped is None else torch.cat([skipped, x], dim=1)
         x = self.mix(self.join(self.norm(x)))
         return x
+
+    def placed(self, x: Tensor) -> Tensor:
+        return in_place(x, self.fine, self.axes) if self.axes else x
 
 
 class _Layer(nn.Module):
