@@ -91,8 +91,11 @@ def test_fewer_features_for_volumes() -> None:
 
 @pytest.mark.parametrize("declared", UNTRAINED)
 @pytest.mark.parametrize("shape", SIZES, ids=str)
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_every_size(declared: Any, shape: tuple[int, ...], bfloat16: bool) -> None:
+@pytest.mark.parametrize(("bfloat16", "least"), [(False, 1000), (True, 1000), (True, 0)])
+def test_every_size(
+    declared: Any, shape: tuple[int, ...], bfloat16: bool, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_fidelity.networks.skip._LEAST", least)
     network = declared(width=6).build(5, 2, shape, seeded())
     z = torch.rand(2, *network.input_shape, generator=seeded(1))
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -135,7 +138,8 @@ def test_layout_of_the_input_does_not_matter(declared: Any) -> None:
 
 @pytest.mark.parametrize("declared", UNTRAINED)
 @pytest.mark.parametrize("shape", [(32, 48), (31, 48), (8, 16, 16)], ids=str)
-def test_bfloat16_is_close(declared: Any, shape: tuple[int, ...]) -> None:
+def test_bfloat16_is_close(declared: Any, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_fidelity.networks.skip._LEAST", 0)
     network = declared(width=16).build(8, 3, shape, seeded())
     z = torch.rand(1, *network.input_shape, generator=seeded(1))
     image = network(z)
@@ -197,7 +201,11 @@ class Plain:
     [(8, 8), (32, 48), (33, 20), (8, 1), (6, 32), (40, 12), (16, 8, 16), (4, 16, 9), (1, 16, 8), (16, 5, 8)],
     ids=str,
 )
-def test_skip_network_is_the_published_one(shape: tuple[int, ...], skip: int) -> None:
+@pytest.mark.parametrize("least", [0, 10**9], ids=["before enlargement", "enlarged"])
+def test_skip_network_is_the_published_one(
+    shape: tuple[int, ...], skip: int, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_fidelity.networks.skip._LEAST", least)
     network = stirred(Skip(width=5, scales=3, skip=skip).build(4, 2, shape, seeded()))
     z = torch.rand(2, *network.input_shape, generator=seeded(1), dtype=torch.float64)
     image, found = gradients(network, z)

@@ -6,6 +6,7 @@ Mataev, Elad, Milanfar, "DeepRED", ICCV workshops 2019, arXiv:1903.10176.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _SLOPE = 0.2  # of the LeakyReLU
 _SHORTEST = 8  # pixels; a shorter axis is not halved any more
+_LEAST = 1000  # pixels before enlargement from which on it is faster not to write the enlarged image
 
 
 class SkipNetwork(UntrainedModule):
@@ -31,7 +33,7 @@ class SkipNetwork(UntrainedModule):
     concatenation with the skip connection (1 × 1), batch normalisation, convolution 3 × 3, convolution 1 × 1. Each
     convolution pads by reflection and is followed by batch normalisation and LeakyReLU 0.2; a last one, 1 × 1,
     makes the image. Convolutions have no bias where batch normalisation follows, which takes it out. The enlarged
-    and concatenated image is written only where an axis has an odd size: see :mod:`._enlarged`.
+    and concatenated image is written only where it is small or has an odd size: see :mod:`._enlarged`.
 
     Images (N, C, H, W) and volumes (N, C, D, H, W) of any size: an axis of fewer than 8 pixels is not halved, odd
     sizes are rounded up and cut after enlargement, as published.
@@ -104,7 +106,8 @@ class _Scale(nn.Module):
         self.factors = tuple(1 if n == m else 2 for n, m in zip(fine, coarse, strict=True))
         halved = [axis for axis, factor in enumerate(self.factors, start=2) if factor == 2]
         # Odd sizes are cut after enlargement, which has to be written then.
-        self.axes = () if any(fine[axis - 2] % 2 for axis in halved) else tuple(halved)
+        written = math.prod(coarse) < _LEAST or any(fine[axis - 2] % 2 for axis in halved)
+        self.axes = () if written else tuple(halved)
         self.skip = _Layer(inputs, skip, 1, ndim, rng) if skip else None
         self.halve = _Layer(inputs, width, 3, ndim, rng)
         self.deepen = _Layer(width, width, 3, ndim, rng)
