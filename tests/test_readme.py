@@ -62,7 +62,8 @@ def test_the_command_lines_run_one_after_the_other(folder: Path, capsys: pytest.
 
 
 def test_every_option_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["correct", "--help"])
+    for command in ("correct", "reconstruct"):
+        main([command, "--help"])
     text = capsys.readouterr().out
     for option in set(re.findall(r"`(--[a-z-]+)", README)) - {"--operator"}:
         assert option in text, option

@@ -196,7 +196,16 @@ def test_tomography(scaling: Any) -> None:
     if scaling == "none":
         assert gain == pytest.approx(1)
     else:
-        assert 0.5 < 3000 / gain < 1.5
+        assert 0.6 < 3000 / gain <= 1
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e25])
+def test_tomography_in_any_unit(unit: float) -> None:
+    operator = Radon(angles=12)
+    sinogram = simulated(Image(disc(16, 3000), "YX"), operator)
+    solve(sinogram, operator)
+    solve(sinogram.replace(data=sinogram.data.astype(np.float64) * unit), operator)
+    np.testing.assert_allclose(CALLS[1]["y"], CALLS[0]["y"], rtol=1e-3)
 
 
 def test_tomography_scaled_slice_by_slice() -> None:
@@ -255,7 +264,7 @@ def test_brightness_of_subsampled_frequencies(scene: Scene) -> None:
     truth = Image(scene(32, 32) * 50_000, "YX")
     operator = Fourier(mask=sampling_mask((32,), 4), image="real")
     solve(simulated(truth, operator), operator)
-    assert 0.7 < float(operator.A_dagger(CALLS[0]["y"]).max()) < 1.4
+    assert 0.6 < float(operator.A_dagger(CALLS[0]["y"]).max()) <= 1
 
 
 @pytest.mark.parametrize("axes", ["YX", "YXS"])
