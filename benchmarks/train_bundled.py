@@ -12,18 +12,22 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from skimage.io import imread
 
 from napari_fidelity.io.models import load_model, save_model
-from napari_fidelity.networks.base import RestorationNetwork
+from napari_fidelity.networks.adapters import call_at_level
 from napari_fidelity.networks.drunet import DRUNet
 from napari_fidelity.networks.edsr import EDSR
 from napari_fidelity.operators.resample import Downsample, resize
 from napari_fidelity.training import Degrade, Train, TrainResult, training_set, validation_images
 from napari_fidelity.training.images import PHOTOS, PLAIN
+
+if TYPE_CHECKING:
+    from napari_fidelity.networks.base import RestorationNetwork
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Recipe:
         if self.train.degrade.noise:
             low, high = self.train.degrade.noise
             level = f"standard deviation {255 * low:g} to {255 * high:g} of 255"
-            return f"Gaussian noise of unknown level ({level}), in colour and in gray images"
+            known = "known" if self.architecture == "DRUNet" else "unknown"
+            return f"Gaussian noise of {known} level ({level}), in colour and in gray images"
         return f"bicubic downsampling ×{self.scale} (MATLAB imresize), no noise"
 
 
@@ -143,11 +148,11 @@ def write(name: str, network: RestorationNetwork, result: TrainResult, out: Path
         overwrite=True,
         id=name,
         licence="BSD-3-Clause",
-        source="Lim et al. 2017, arXiv:1707.02921, trained by benchmarks/train_bundled.py",
+        source=f"{PAPERS[recipe.architecture]}, trained by benchmarks/train_bundled.py",
         trained_for=recipe.task,
         operator=Downsample(scale=recipe.scale).to_plain(),
         data=["scikit-image package", "procedural"],
-        start=recipe.start or "interpolation",
+        start=recipe.start or BEGINNINGS[recipe.architecture],
         train=settings,
         seconds=round(result.seconds),
         numbers=numbers,
@@ -162,7 +167,7 @@ def validation(network: RestorationNetwork | None, recipe: Recipe) -> float:
     s = recipe.scale
     for image in validation_images():
         x = torch.from_numpy(image)[None]
-        restored = restore(network, noisy(Downsample(scale=s).A(x), recipe.tested), x.shape[2:])
+        restored = restore(network, noisy(Downsample(scale=s).A(x), recipe.tested), x.shape[2:], recipe.tested)
         error = (restored - x)[..., s:-s, s:-s]
         scores.append(-10 * math.log10(float(error.square().mean())))
     return round(float(np.mean(scores)), 2)
@@ -177,7 +182,8 @@ def evaluate(network: RestorationNetwork, recipe: Recipe, folder: Path) -> dict[
         # MATLAB rounds 8-bit images between rows and columns
         y = to_uint8(Downsample(scale=(1, s)).A(to_uint8(Downsample(scale=(s, 1)).A(x)))) / 255
         y = noisy(y, recipe.tested)
-        outputs = {"bicubic": restore(None, y, x.shape[2:]), "network": restore(network, y, x.shape[2:])}
+        networks = {"bicubic": None, "network": network}
+        outputs = {kind: restore(each, y, x.shape[2:], recipe.tested) for kind, each in networks.items()}
         table[file.stem] = {kind: round(psnr_y(to_uint8(o * 255), x, s), 2) for kind, o in outputs.items()}
     mean = {
         kind: round(float(np.mean([row[kind] for row in table.values()])), 2) for kind in ("bicubic", "network")
@@ -189,9 +195,9 @@ def noisy(y: torch.Tensor, sigma: float) -> torch.Tensor:
     return y + sigma * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
 
 
-def restore(network: RestorationNetwork | None, y: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+def restore(network: RestorationNetwork | None, y: torch.Tensor, shape: torch.Size, sigma: float) -> torch.Tensor:
     with torch.no_grad():
-        return (network(y) if network else resize(y, shape)).clamp(0, 1)
+        return (call_at_level(network, y, sigma) if network else resize(y, shape)).clamp(0, 1)
 
 
 def to_uint8(x: torch.Tensor) -> torch.Tensor:
@@ -215,7 +221,9 @@ def card(name: str, n_parameters: int, seconds: float, numbers: dict[str, dict])
         count=f"{n_parameters:,}",
         n_photos=len(PHOTOS) + len(PLAIN),
         photos=", ".join(Path(file).stem for file in (*PHOTOS, *PLAIN)),
-        begin=f"the trained layers of `{recipe.start}`" if recipe.start else "linear interpolation",
+        begin=f"the trained layers of `{recipe.start}`" if recipe.start else BEGINNINGS[recipe.architecture],
+        network_text=f"{recipe.architecture} ({PAPERS[recipe.architecture]}) with {SIZES[recipe.architecture]}",
+        elsewhere=ELSEWHERE[recipe.architecture],
         first=f"{recipe.start} " if recipe.start else "",
         minutes=f"{seconds / 60:.0f}",
         network=f"{held['network']:.2f}",
@@ -235,14 +243,26 @@ def card(name: str, n_parameters: int, seconds: float, numbers: dict[str, dict])
 
 AS_IT_IS = ("#", "|", "    ")
 
+PAPERS = {
+    "EDSR": "Lim et al. 2017, arXiv:1707.02921",
+    "DRUNet": "Zhang et al. 2022, doi:10.1109/TPAMI.2021.3088914",
+}
+SIZES = {"EDSR": "48 features and 8 residual blocks", "DRUNet": "32 to 192 features and 2 residual blocks a level"}
+BEGINNINGS = {"EDSR": "linear interpolation", "DRUNet": "random weights (seed 0)"}
+ELSEWHERE = {
+    "EDSR": "On anything else (blur, noise, another kernel) it is a starting point for data-consistency "
+    "fine-tuning, not a result.",
+    "DRUNet": "The network takes the noise level as a further input and estimates it where none is given. It is "
+    "the prior of RED and DeepRED for any image formation model; by itself it removes noise, nothing else.",
+}
+
 CARD = """\
 # {name}
 
-EDSR (Lim et al. 2017, arXiv:1707.02921) with 48 features and 8 residual blocks: {count} parameters, scale
+{network_text}: {count} parameters, scale
 ×{scale}, RGB in [0, 1]. Licence of the weights: BSD-3-Clause.
 
-**Trained for** {task}. On anything
-else (blur, noise, another kernel) it is a starting point for data-consistency fine-tuning, not a result.
+**Trained for** {task}. {elsewhere}
 
 **Data.** {n_photos} images inside the scikit-image package, each stated there to be in the public domain, CC0 or
 without known copyright restrictions, at several sizes:
