@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 
 from napari_fidelity.core.device import free_memory
 from napari_fidelity.core.errors import FidelityError, MemoryNeededError
+from napari_fidelity.denoisers.network import AT_ONCE
+from napari_fidelity.methods._network import uses_bfloat16
 from napari_fidelity.methods.base import call_network
+from napari_fidelity.methods.deep_prior import INPUTS
 from napari_fidelity.methods.last_layer import MAX_ROWS, Pass, first_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_fidelity.methods.base import Network
+    from napari_fidelity.methods.deep_prior import DeepPrior
 
 _CROPS = (24, 40)  # pixels along an axis of the measurement's parts on which the need is measured
 _SMALL = 256**2  # pixels of a measurement below which nothing is checked
@@ -122,6 +127,24 @@ def network_memory(model: Network | None, shape: Sequence[int]) -> int:
     found = footprint_of(model, shape[1])
     pixels = shape[0] * shape[2] * shape[3]
     return _FLOATS * 4 * shape[1] * pixels if found is None else round(found.without_gradients(pixels))
+
+
+def denoising_memory(shape: Sequence[int], model: Network | None) -> int:
+    """Return the bytes of denoising an image ``(N, C, *n)``, over and over; ``model`` if a network does it."""
+    pixels = shape[0] * prod(shape[2:])
+    copies = 4 * _FLOATS * 2 * shape[1] * pixels  # classical denoisers work in double precision
+    found = None if model is None else footprint_of(model, shape[1])
+    return copies if found is None else max(copies, round(found.without_gradients(min(pixels, AT_ONCE))))
+
+
+def prior_memory(options: DeepPrior, shape: Sequence[int], device: torch.device) -> int:
+    """Return the bytes of the iterations of untrained networks that make an image ``(N, C, *n)``."""
+    spatial = tuple(shape[2:])
+    bfloat16 = uses_bfloat16(options.precision, device)
+    network = shape[0] * options.network.memory(spatial, bfloat16=bfloat16)
+    channels = options.runs * INPUTS + _FLOATS * shape[1]  # inputs of all networks; images, averages, ADMM
+    snapshots = 2 * options.snapshots * shape[1]
+    return network + 4 * shape[0] * prod(spatial) * (channels + snapshots)
 
 
 def weights_memory(model: Network | None) -> int:

@@ -13,9 +13,10 @@ from napari_fidelity.core.errors import DivergedError
 from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods._network import autocast
 from napari_fidelity.methods._outcome import Outcome
-from napari_fidelity.methods._start import image_shape, starting_image
+from napari_fidelity.methods._start import image_shape, image_sigma, starting_image
 from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import DataTerm, split
+from napari_fidelity.methods.deep_prior import INPUTS
 from napari_fidelity.methods.projection import assumed_variance
 from napari_fidelity.methods.scores import known_variance, lr_psnr
 from napari_fidelity.networks._untrained_module import channels_last
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
-_INPUTS = 32  # channels of the network's input (Ulyanov 2018)
 _AMPLITUDE = 0.1  # of its uniform noise
 _SAMPLED = 2**16  # pixels from which the variance of successive outputs is taken, at most
 
@@ -62,8 +62,10 @@ class Run:
             self.image = shown = starting_image(options.start, y, operator, **known)
         check_fit(operator, self.image, y)
         seed = rng.initial_seed()
-        self.sigma = math.sqrt(assumed_variance(y, operator, self.shape[2:], **known, rng=seed))
-        self.noise_db = None if known_variance(noise, y) is None else -20 * math.log10(self.sigma)
+        sigma = math.sqrt(assumed_variance(y, operator, self.shape[2:], **known, rng=seed))
+        self.noise_db = None if known_variance(noise, y) is None else -20 * math.log10(sigma)
+        self.sigma = image_sigma(sigma, operator, self.image)
+        self.gain = (sigma / self.sigma) ** 2
         fitted, held_out = split(y, weights, self.stop, rng)
         self.term = DataTerm(y, operator, noise, fitted, held_out)
         self.members = [
@@ -161,12 +163,12 @@ class Member:
     ) -> None:
         rng = torch.Generator().manual_seed(seed)
         channels, spatial = shape[1], tuple(shape[2:])
-        network = options.network.build(_INPUTS, channels, spatial, rng)
+        network = options.network.build(INPUTS, channels, spatial, rng)
         network.sigmoid = options.sigmoid
         self.network = network.to(device)
         z = _AMPLITUDE * torch.rand((shape[0], *network.input_shape), generator=rng)
         if shown is not None and network.input_shape[1:] == spatial:
-            z[:, :channels] = shown[:, :_INPUTS].cpu()
+            z[:, :channels] = shown[:, :INPUTS].cpu()
         self.z = z.to(device).contiguous(memory_format=channels_last(len(spatial)))
         self.rng = torch.Generator(device).manual_seed(seed)
         self.input_noise = options.input_noise

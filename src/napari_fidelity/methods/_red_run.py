@@ -56,6 +56,7 @@ class Run:
         self.sigma_f = options.sigma_f or max(image_sigma(math.sqrt(self.sigma2), operator, self.x), LEAST_SIGMA)
         fitted, held_out = split(y, weights, self.stop, rng)
         self.term = DataTerm(y, operator, noise, fitted, held_out)
+        self.once = options.sigma_start > 0 and weights is None and _is_picture(operator, self.x)
         self.u = torch.zeros_like(self.x)  # the multiplier of ADMM
         self.denoised = self.x
 
@@ -71,6 +72,7 @@ class Run:
         best = next((part.best for part in parts if part.best), None)
         anderson = Anderson() if options.acceleration == "anderson" else None
         end = options.iterations - 1 if options.iteration is None else options.iteration
+        end = 0 if self.once else end
         history: list[Record] = []
         reason = ""
         for index in range(end + 1):
@@ -100,7 +102,7 @@ class Run:
         """Return the noise level for the denoiser, and whether it stays the same from now on."""
         options = self.options
         first = options.sigma_start
-        if first is None or first <= self.sigma_f or options.iterations == 1:
+        if self.once or first <= self.sigma_f or options.iterations == 1:
             return self.sigma_f, True
         share = index / (options.iterations - 1)
         return first * (self.sigma_f / first) ** share, False
@@ -180,9 +182,18 @@ class Run:
         return float(self.term.misfit(prediction)) + prior / y.numel()
 
     def _at_the_end(self, end: int) -> str:
+        if self.once:
+            return "the measurement is the image itself with noise: it is denoised, which needs no iteration"
         if self.options.iteration is not None:
             return f"the image of iteration {end} was asked for"
         return f"all {end + 1} iterations are done"
 
     def _seconds(self) -> float:
         return time.perf_counter() - self.started
+
+
+def _is_picture(operator: LinearOperator, x: torch.Tensor) -> bool:
+    """Tell whether the measurement is the image itself."""
+    probe = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    seen = operator.A(probe)
+    return seen.shape == probe.shape and torch.equal(seen, probe)

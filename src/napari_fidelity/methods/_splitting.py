@@ -30,15 +30,23 @@ class Splitting:
     model
         Network of the denoiser, if it has one.
     sigma
-        Standard deviation of the measurement's noise.
+        Standard deviation of the noise, as an image shows it.
+    gain
+        Squared intensity of the measurement for one of the image, which the data term is counted in.
     pool
         One thread, in which the denoiser works.
     """
 
     def __init__(
-        self, options: DeepRED, image: torch.Tensor, model: Network | None, sigma: float, pool: ThreadPoolExecutor
+        self,
+        options: DeepRED,
+        image: torch.Tensor,
+        model: Network | None,
+        sigma: float,
+        gain: float,
+        pool: ThreadPoolExecutor,
     ) -> None:
-        self.options, self.model, self.pool = options, model, pool
+        self.options, self.model, self.gain, self.pool = options, model, gain, pool
         self.sigma_f = options.sigma_f or max(sigma, LEAST_SIGMA)
         self.x, self.u = image, torch.zeros_like(image)
         self.beta, self.mu = options.beta, options.mu
@@ -57,7 +65,7 @@ class Splitting:
 
     def penalty(self, output: torch.Tensor) -> torch.Tensor:
         """Return ``μ`` times the mean square of ``T − (x − u)``, differentiable."""
-        return self.mu * (output - (self.x - self.u)).square().mean()
+        return self.gain * self.mu * (output - (self.x - self.u)).square().mean()
 
     def update(self, index: int, output: torch.Tensor, fit: float | None) -> None:
         """Update ``x``, ``u`` and the penalties after iteration ``index``.

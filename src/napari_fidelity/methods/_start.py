@@ -53,9 +53,9 @@ def starting_image(
     Parameters
     ----------
     start
-        ``"measurement"``: the measurement, bicubically brought to the image's grid, or where it is no picture of the
-        image (tomography, Fourier samples) its adjoint, scaled to explain it best. ``"classical"``: that image,
-        projected onto the data as far as the noise allows. Or an image ``(*n)`` or ``(C, *n)``.
+        ``"measurement"``: the measurement, bicubically brought to the image's grid, or where it is no picture of
+        the image (tomography, Fourier samples) its adjoint, scaled to explain it best. ``"classical"``: that
+        image, projected onto the data as far as the noise allows. Or an image ``(*n)`` or ``(C, *n)``.
     y, operator, noise, weights
         As for :meth:`napari_fidelity.methods.Method.steps`.
 

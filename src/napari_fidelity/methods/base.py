@@ -69,11 +69,14 @@ class Method(Options, ABC):
         images that the method makes.
     spatial_dims
         How many spatial axes a measurement may have.
+    offers
+        Scores that stopping rules may need, beyond the usual ones.
     """
 
     kind: str
     reads_measurement: ClassVar[bool] = True
     spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
+    offers: ClassVar[frozenset[str]] = frozenset()
 
     def default_model(self) -> str | None:
         """Return the id of the bundled network that it takes where none is given; ``None`` for none."""
@@ -126,7 +129,13 @@ class Method(Options, ABC):
             With the image as a tensor ``(N, C, *n)``.
         """
 
-    def memory(self, shape: Sequence[int], model: Network | None, device: torch.device) -> int:
+    def memory(
+        self,
+        shape: Sequence[int],
+        model: Network | None,
+        device: torch.device,
+        image_shape: Sequence[int] | None = None,
+    ) -> int:
         """Return about how many bytes a run holds at once, beside measurement and result.
 
         Parameters
@@ -137,6 +146,8 @@ class Method(Options, ABC):
             The network; two small crops run through it.
         device
             Where it is going to run.
+        image_shape
+            Of the image, ``(N, C, *n)``; that of the measurement if left out.
         """
         from napari_fidelity.methods._memory import network_memory
 

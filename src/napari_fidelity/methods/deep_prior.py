@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.noise import Noise
 
 
+INPUTS = 32
+"""Channels of the network's input (Ulyanov 2018)."""
+
+
 class DeepPrior(Method):
     """What the methods with an untrained network ``T_θ(z)`` have in common.
 
@@ -31,6 +35,7 @@ class DeepPrior(Method):
     """
 
     reads_measurement: ClassVar[bool] = False
+    offers: ClassVar[frozenset[str]] = frozenset({"held_out", "variance"})
     network: AnyUntrained = Field(Skip(), description="The untrained network.")
     iterations: int = Field(3000, ge=1, le=1_000_000, description="Largest number of iterations.")
     learning_rate: float = Field(0.01, gt=0, le=1, description="Length of a step of Adam.")
@@ -78,11 +83,17 @@ class DeepPrior(Method):
         """Return the rule that ends the run if none is given."""
         return WindowedVariance()
 
-    def memory(self, shape: Sequence[int], model: Network | None, device: torch.device) -> int:
+    def memory(
+        self,
+        shape: Sequence[int],
+        model: Network | None,
+        device: torch.device,
+        image_shape: Sequence[int] | None = None,
+    ) -> int:
         """Return about how many bytes a run holds at once. See :meth:`Method.memory`."""
         from napari_fidelity.methods._memory import prior_memory
 
-        return prior_memory(self, shape, device)
+        return prior_memory(self, image_shape or shape, device)
 
 
 class DIP(DeepPrior):

@@ -31,8 +31,8 @@ class DeepRED(DeepPrior):
 
     Every iteration takes one step of Adam on ``D(A T, y) + μ ‖T − (x − u)‖²``, updates ``x`` from the denoised
     image by the fixed point ``x = (β f(x) + μ (T + u)) / (β + μ)`` or by a gradient step, and ``u += T − x``. The
-    denoiser works beside it, in a thread of its own, on a copy of ``x``: what it returns ``every`` iterations later
-    is used from then on, always at the same iteration.
+    denoiser works beside it, in a thread of its own, on a copy of ``x``: what it returns is used from ``every``
+    iterations later on, always from the same one.
 
     :meth:`mataev2019` gives the published settings; the defaults are ours.
     """
@@ -43,8 +43,8 @@ class DeepRED(DeepPrior):
         None,
         gt=0,
         le=1,
-        description="Noise level that the denoiser is told, for intensities in [0, 1]; left out, that of the noise, "
-        "at least 2/255.",
+        description="Noise level that the denoiser is told, for intensities in [0, 1]; left out, that of the "
+        "noise, at least 2/255.",
     )
     beta: float = Field(0.5, gt=0, description="Weight β of the denoiser.")
     mu: float = Field(0.5, gt=0, description="Weight μ of the distance between network and image.")
@@ -88,7 +88,7 @@ class DeepRED(DeepPrior):
                 "beta": 0.5,
                 "mu": 0.5,
                 "growth": 0.03,
-                # The published threshold is a fit of 20 dB: at σ = 25/255 that is this much of the noise's variance.
+                # The published threshold is a fit of 20 dB: at σ = 25/255 this much of the noise's variance.
                 "tau": 0.01 / (25 / 255) ** 2,
                 "input_noise": 0.033,
                 "output": "average",
@@ -148,5 +148,5 @@ class DeepRED(DeepPrior):
 
         with Splitting.pool(self) as pool:
             run = Run(self, y, operator, noise=noise, stop=stop, weights=weights, rng=rng)
-            run.split(lambda x: Splitting(self, x, model, run.sigma, pool))
+            run.split(lambda x: Splitting(self, x, model, run.sigma, run.gain, pool))
             return (yield from run.steps())

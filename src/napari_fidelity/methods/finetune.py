@@ -39,6 +39,7 @@ class FineTune(Method):
 
     kind: Literal["finetune"] = "finetune"
     spatial_dims: ClassVar[tuple[int, ...]] = (2,)
+    offers: ClassVar[frozenset[str]] = frozenset({"held_out", "lr_lpips"})
     iterations: int = Field(11, ge=0, le=100_000, description="Largest number of gradient steps.")
     optimizer: Literal["adam", "sgd"] = Field("adam", description="Gradient method.")
     learning_rate: float = Field(1.5e-4, gt=0, le=1, description="Length of a gradient step.")
@@ -155,7 +156,13 @@ class FineTune(Method):
         run = Run(self, y, operator, model, noise=noise, weights=weights, rng=rng, stop=stop)
         return (yield from run.steps())
 
-    def memory(self, shape: Sequence[int], model: Network | None, device: torch.device) -> int:
+    def memory(
+        self,
+        shape: Sequence[int],
+        model: Network | None,
+        device: torch.device,
+        image_shape: Sequence[int] | None = None,
+    ) -> int:
         """Return about how many bytes a run holds at once, snapshots included. See :meth:`Method.memory`."""
         from napari_fidelity.methods._memory import footprint_of, weights_memory
         from napari_fidelity.methods._network import uses_bfloat16

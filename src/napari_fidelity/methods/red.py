@@ -1,8 +1,8 @@
 """Regularisation by denoising (RED), and plug-and-play with a falling noise level.
 
-Romano, Elad, Milanfar, "The Little Engine That Could: Regularization by Denoising (RED)", SIAM J. Imaging Sciences
-2017, doi:10.1137/16M1102884. Falling noise level: Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser
-Prior", IEEE TPAMI 2022, doi:10.1109/TPAMI.2021.3088914.
+Romano, Elad, Milanfar, "The Little Engine That Could: Regularization by Denoising (RED)", SIAM J. Imaging
+Sciences 2017, doi:10.1137/16M1102884. Falling noise level: Zhang et al., "Plug-and-Play Image Restoration with
+Deep Denoiser Prior", IEEE TPAMI 2022, doi:10.1109/TPAMI.2021.3088914.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class RED(Method):
     """Minimise ``D(A x, y) + λ/2 xᵀ(x − f(x))`` with a denoiser ``f`` (eq. 7 and 17).
 
     ``λ`` is ``strength`` over the square of the noise level that the denoiser is told: a denoiser for that noise
-    believes its image to that degree. Solvers: the fixed point ``x ← argmin_z D(A z, y) + λ/2 ‖z − f(x)‖²`` (section
-    4.3), in closed form wherever the operator has one; steepest descent (section 4.1); ADMM (section 4.2).
+    believes its image to that degree. Solvers: the fixed point ``x ← argmin_z D(A z, y) + λ/2 ‖z − f(x)‖²``
+    (section 4.3), in closed form wherever the operator has one; steepest descent (4.1); ADMM (4.2).
 
     By default the level falls geometrically over the iterations, from ``sigma_start`` to ``sigma_f``: coarse
     structure first, then detail; the denoised image is returned. :meth:`romano2017` keeps it fixed, as published.
@@ -38,6 +38,7 @@ class RED(Method):
 
     kind: Literal["red"] = "red"
     reads_measurement: ClassVar[bool] = False
+    offers: ClassVar[frozenset[str]] = frozenset({"held_out"})
     denoiser: AnyDenoiser = Field(NetworkDenoiser(), description="The denoiser.")
     solver: Literal["fixed_point", "steepest_descent", "admm"] = Field(
         "fixed_point", description="How the objective is minimised."
@@ -53,15 +54,16 @@ class RED(Method):
         None,
         gt=0,
         le=1,
-        description="Noise level that the denoiser is told in the end, for intensities in [0, 1]; left out, that of "
-        "the noise, at least 2/255.",
+        description="Noise level that the denoiser is told in the end, for intensities in [0, 1]; left out, that "
+        "of the noise, at least 2/255.",
     )
-    sigma_start: float | None = Field(
-        0.2, gt=0, le=1, description="Noise level that it is told at first; left out, the same throughout."
+    sigma_start: float = Field(
+        0.2, ge=0, le=1, description="Noise level that it is told at first; below sigma_f, the same throughout."
     )
     start: Literal["measurement", "classical"] | Array = Field(
         "classical",
-        description="Where to begin: the measurement on the image's grid, its projection onto the data, or an image.",
+        description="Where to begin: the measurement on the image's grid, its projection onto the data, or an "
+        "image.",
     )
     output: Literal["denoised", "image"] = Field(
         "denoised", description="What is returned: the denoised image f(x), or x."
@@ -91,7 +93,7 @@ class RED(Method):
             "iterations": 200,
             "strength": 0.02 * 3.25**2,
             "sigma_f": 3.25 / 255,
-            "sigma_start": None,
+            "sigma_start": 0.0,
             "start": "measurement",
             "output": "image",
         }
@@ -122,8 +124,14 @@ class RED(Method):
         run = Run(self, y, operator, model, noise=noise, stop=stop, weights=weights, rng=rng)
         return (yield from run.steps())
 
-    def memory(self, shape: Sequence[int], model: Network | None, device: torch.device) -> int:
+    def memory(
+        self,
+        shape: Sequence[int],
+        model: Network | None,
+        device: torch.device,
+        image_shape: Sequence[int] | None = None,
+    ) -> int:
         """Return about how many bytes a run holds at once. See :meth:`Method.memory`."""
         from napari_fidelity.methods._memory import denoising_memory
 
-        return denoising_memory(self.denoiser, shape, model)
+        return denoising_memory(image_shape or shape, model)

@@ -96,8 +96,11 @@ def memory_needed(
     channels = image.sizes.get(channel_axis(image.axes, recipe.channels), 1)
     network, fold = adapted(network, channels, recipe.method)
     shape = (channels, 1, *measured) if fold else (1, channels, *measured)
+    made = shape
+    if recipe.operator is not None:
+        made = (shape[0], recipe.operator.image_channels(shape[1]), *recipe.operator.image_shape(measured))
     return Memory(
         image=size,
-        method=recipe.method.memory(shape, network, where),
+        method=recipe.method.memory(shape, network, where, made),
         free=free_memory(where),
     )

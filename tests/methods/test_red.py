@@ -1,0 +1,324 @@
+"""Regularisation by denoising."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_fidelity.core.errors import (
+    ArchitectureError,
+    NonFiniteError,
+    OptionError,
+    ShapeError,
+)
+from napari_fidelity.core.step import Result, drain
+from napari_fidelity.denoisers import NLM, TV, NetworkDenoiser
+from napari_fidelity.methods import RED
+from napari_fidelity.methods._anderson import Anderson
+from napari_fidelity.operators import (
+    Blur,
+    Downsample,
+    Fourier,
+    GaussianBlur,
+    GaussianNoise,
+    Identity,
+    LaplaceNoise,
+    Mask,
+    Noise,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    Radon,
+    random_mask,
+    sampling_mask,
+)
+from napari_fidelity.stopping import Budget, Discrepancy, HeldOut
+
+KERNEL = torch.tensor([[0.0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 8
+SOLVERS = ("fixed_point", "steepest_descent", "admm")
+
+
+class Smooth(nn.Module):
+    """A linear, symmetric denoiser: circular smoothing, so that what RED converges to is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[float] = []
+
+    scale = 1
+    takes_noise_level = True
+
+    def forward(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        self.calls.append(float(sigma))
+        kernel = KERNEL.to(x).expand(x.shape[1], 1, 3, 3)
+        return nn.functional.conv2d(nn.functional.pad(x, (1, 1, 1, 1), mode="circular"), kernel, groups=x.shape[1])
+
+
+def picture(size: int = 32, channels: int = 1) -> torch.Tensor:
+    """Return an image with an edge, a ramp and a disc."""
+    i, j = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    x = 0.3 + 0.3 * (i > 0.5) + 0.2 * j + 0.2 * ((i - 0.3) ** 2 + (j - 0.6) ** 2 < 0.03)
+    return torch.stack([x * (0.8 + 0.2 * c) for c in range(channels)])[None]
+
+
+def noisy(x: torch.Tensor, sigma: float, seed: int = 0) -> torch.Tensor:
+    return x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def db(x: torch.Tensor, truth: torch.Tensor) -> float:
+    return -10 * float(torch.log10((x - truth).square().mean()))
+
+
+def run(method: RED, *args: Any, **kwargs: Any) -> Result[torch.Tensor]:
+    return drain(method.steps(*args, **kwargs))
+
+
+def to_the_end(**changes: Any) -> RED:
+    """Return RED at a fixed level that is only stopped by its number of iterations."""
+    return RED(
+        **{
+            "denoiser": NetworkDenoiser(precision="float32"),
+            "iterations": 600,
+            "sigma_start": 0.0,
+            "sigma_f": 0.1,
+            "strength": 0.5,
+            "output": "image",
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_ends_at_the_minimum(solver: str) -> None:
+    """With a linear symmetric denoiser the objective is quadratic, and its minimum a linear system's solution."""
+    size, sigma = 8, 0.05
+    operator = GaussianBlur(sigma=0.7, border="circular")
+    y = noisy(operator.A(picture(size)), sigma)
+    basis = torch.eye(size * size, dtype=torch.float64).reshape(-1, 1, size, size)
+    a = operator.A(basis).flatten(1).T
+    w = Smooth()(basis, 0.1).flatten(1).T
+    weight = 0.5 / 0.1**2
+    matrix = a.T @ a / sigma**2 + weight * (torch.eye(size * size) - w)
+    exact = torch.linalg.solve(matrix, a.T @ y.double().flatten() / sigma**2).reshape(y.shape)
+    result = run(
+        to_the_end(solver=solver, iterations=3000 if solver == "steepest_descent" else 600),
+        y,
+        operator,
+        Smooth(),
+        noise=GaussianNoise(sigma=sigma),
+        stop=Budget(iterations=10_000),
+    )
+    assert (result.image - exact).abs().max() < 2e-4
+
+
+def test_anderson_needs_fewer_iterations() -> None:
+    operator = GaussianBlur(sigma=1.0, border="circular")
+    y = noisy(operator.A(picture(8)), 0.01)
+    method = to_the_end(strength=0.5)
+
+    def ended(iterations: int, acceleration: str) -> torch.Tensor:
+        changed = method.replace(iterations=iterations, acceleration=acceleration)
+        known: dict[str, Any] = {"noise": GaussianNoise(sigma=0.05), "stop": Budget(iterations=10_000)}
+        return run(changed, y, operator, Smooth(), **known).image
+
+    exact = ended(1000, "none")
+    errors = {kind: float((ended(10, kind) - exact).norm()) for kind in ("none", "anderson")}
+    assert errors["anderson"] < errors["none"] / 5
+
+
+def test_anderson_solves_a_linear_problem() -> None:
+    matrix = torch.diag(torch.tensor([0.9, 0.5, -0.4, 0.2])).double()
+    x, accelerate = torch.zeros(4, dtype=torch.float64), Anderson(depth=4)
+    for _ in range(8):
+        x = accelerate(x, matrix @ x + 1)
+    assert torch.allclose(x, 1 / (1 - matrix.diagonal()), atol=1e-6)
+
+
+def test_level_falls_and_the_denoiser_is_told() -> None:
+    network = Smooth()
+    method = RED(denoiser=NetworkDenoiser(), iterations=5, sigma_start=0.16, sigma_f=0.01)
+    y = GaussianBlur(sigma=1.0).A(picture())
+    run(method, y, GaussianBlur(sigma=1.0), network)
+    assert network.calls == pytest.approx([0.16, 0.08, 0.04, 0.02, 0.01], rel=1e-5)
+
+
+def test_a_noisy_image_is_denoised_once() -> None:
+    """Where the measurement is the image itself, nothing is to be gained by going on."""
+    network, y = Smooth(), noisy(picture(), 0.1)
+    result = run(RED(), y, Identity(), network, noise=GaussianNoise(sigma=0.1))
+    assert network.calls == pytest.approx([0.1])
+    assert torch.equal(result.image, NetworkDenoiser().denoise(y, 0.1, Smooth()))
+    assert "denoised" in result.stop_reason
+
+
+@pytest.mark.parametrize(
+    ("operator", "gain"),
+    [
+        (GaussianBlur(sigma=1.5), 1.0),
+        (Downsample(scale=2), 1.0),
+        (Blur(kernel=np.ones((3, 5)) / 15), 1.0),
+        (Mask(mask=random_mask((48, 48), 0.5, 0)), 4.0),
+        (Radon(angles=24), 2.0),
+        (Fourier(mask=sampling_mask((48, 48), acceleration=3, rng=0), image="real"), 0.5),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_better_than_the_classical_solution(operator: Any, gain: float) -> None:
+    from napari_fidelity.methods._start import starting_image
+
+    x = picture(48)
+    clean = operator.A(x)
+    sigma = 0.01 * float(clean.max())
+    y, noise = noisy(clean, sigma), GaussianNoise(sigma=sigma)
+    classical = starting_image("classical", y, operator, noise=noise)
+    result = run(RED(denoiser=TV()), y, operator, noise=noise)
+    assert db(result.image, x) > db(classical, x) + gain
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        PoissonNoise(gain=0.02),
+        PoissonGaussianNoise(gain=0.01, sigma=0.02),
+        LaplaceNoise(scale=0.05),
+        GaussianNoise(sigma=0.1),
+    ],
+    ids=lambda noise: noise.kind,
+)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_noise_models(noise: Noise, solver: str) -> None:
+    x = picture(40)
+    operator = GaussianBlur(sigma=1.0)
+    y = noise.sample(operator.A(x), torch.Generator().manual_seed(0))
+    iterations = {"steepest_descent": 150, "admm": 40}.get(solver, 12)
+    result = run(RED(denoiser=TV(), solver=solver, iterations=iterations), y, operator, noise=noise)
+    assert db(result.image, x) > db(y, x) + 3
+
+
+def test_laplace_is_robust_against_outliers() -> None:
+    x = picture(40)
+    y = x.clone()
+    hit = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    y[hit] = 1.0
+    operator = GaussianBlur(sigma=0.4)
+    method = RED(denoiser=TV(), iterations=12, sigma_f=0.05)
+    robust = run(method, y, operator, noise=LaplaceNoise(scale=0.05)).image
+    plain = run(method, y, operator, noise=GaussianNoise(sigma=0.05)).image
+    assert db(robust, x) > db(plain, x) + 0.7
+
+
+@pytest.mark.parametrize("factor", [0.0, 1 / 3, 3.0])
+def test_wrong_noise_level_gives_something_sane(factor: float) -> None:
+    x, operator, sigma = picture(40), GaussianBlur(sigma=1.5), 0.02
+    y = noisy(operator.A(x), sigma)
+    known = GaussianNoise(sigma=factor * sigma)
+    right = db(run(RED(denoiser=TV()), y, operator, noise=GaussianNoise(sigma=sigma)).image, x)
+    wrong = db(run(RED(denoiser=TV()), y, operator, noise=known).image, x)
+    assert wrong > right - 8
+
+
+def test_hidden_pixels_have_no_say() -> None:
+    x = picture(40)
+    weights = torch.from_numpy(random_mask((40, 40), 0.6, 0))[None, None]
+    y = noisy(x, 0.02)
+    other = torch.where(weights > 0, y, 0.9)
+    results = [
+        run(RED(denoiser=TV(), start=np.full((40, 40), 0.5)), z, Identity(), noise=GaussianNoise(sigma=0.02),
+            weights=weights).image
+        for z in (y, other)
+    ]  # fmt: skip
+    assert torch.allclose(*results, atol=1e-6)
+    assert db(results[0], x) > 22
+
+
+def test_start_from_an_image() -> None:
+    x = picture(32, 3)
+    y = GaussianBlur(sigma=1.5).A(x)
+    method = RED(denoiser=TV(), iterations=1, sigma_start=0, sigma_f=0.01)
+    start = x[0].numpy()
+    result = run(method.replace(start=start), y, GaussianBlur(sigma=1.5))
+    assert db(result.image, x) > db(run(method, y, GaussianBlur(sigma=1.5)).image, x) + 3
+    run(method.replace(start=start[0]), y, GaussianBlur(sigma=1.5))  # one for all channels
+    with pytest.raises(ShapeError, match="start"):
+        run(method.replace(start=start[:, :-1]), y, GaussianBlur(sigma=1.5))
+
+
+def test_volumes_and_channels() -> None:
+    rng = torch.Generator().manual_seed(0)
+    volume = picture(24, 2)[:, :, None].expand(-1, -1, 6, -1, -1)
+    y = volume + 0.1 * torch.randn(volume.shape, generator=rng)
+    operator = GaussianBlur(sigma=(0.5, 1.0, 1.0))
+    result = run(RED(denoiser=TV(), iterations=4), operator.A(y), operator, noise=GaussianNoise(sigma=0.05))
+    assert result.image.shape == volume.shape
+    assert db(result.image, volume) > db(y, volume) + 5
+
+
+def test_foreign_operator() -> None:
+    class Foreign:
+        def A(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+        def A_adjoint(self, y: torch.Tensor) -> torch.Tensor:
+            return 2 * y
+
+    x = picture()
+    result = run(RED(denoiser=TV(), iterations=6), 2 * noisy(x, 0.05), Foreign(), noise=GaussianNoise(sigma=0.1))
+    assert db(result.image, x) > 28
+
+
+def test_ending() -> None:
+    y, operator, noise = noisy(GaussianBlur(sigma=1.5).A(picture()), 0.02), GaussianBlur(sigma=1.5), None
+    method = RED(denoiser=TV(), iterations=10, snapshots=4)
+    whole = run(method, y, operator, noise=noise)
+    assert whole.history[-1].index == 9
+    assert set(whole.snapshots) <= set(range(10))
+    steps = method.steps(y, operator, noise=noise)
+    for _ in range(4):
+        step = next(steps)
+    with pytest.raises(StopIteration) as end:
+        steps.send("enough")
+    assert end.value.value.stop_reason == "enough"
+    assert torch.equal(end.value.value.image, step.estimate())
+    chosen = run(method.replace(iteration=3), y, operator, noise=noise)
+    assert torch.equal(chosen.image, step.estimate())
+    with pytest.raises(OptionError, match="iteration 10"):
+        method.replace(iteration=10)
+    closed = method.steps(y, operator, noise=noise)
+    next(closed)
+    closed.close()
+
+
+def test_stopping_rules() -> None:
+    operator = GaussianBlur(sigma=1.5)
+    y = noisy(operator.A(picture()), 0.05)
+    noise = GaussianNoise(sigma=0.05)
+    method = RED(denoiser=TV(), iterations=50)
+    assert "noise" in run(method, y, operator, noise=noise, stop=Discrepancy(tau=1.1)).stop_reason
+    method = method.replace(sigma_f=0.001, iterations=30)
+    held = run(method, y, operator, noise=noise, stop=HeldOut(patience=3))
+    scores = [record.scores["held_out"] for record in held.history]
+    assert len(scores) < 30
+    assert min(scores) == scores[-4]
+
+
+def test_refusals() -> None:
+    y = picture()
+    with pytest.raises(NonFiniteError):
+        run(RED(denoiser=TV()), torch.where(y > 0.5, torch.nan, y), Identity())
+    with pytest.raises(ShapeError, match="masked out"):
+        run(RED(denoiser=TV()), y, Identity(), weights=torch.zeros_like(y))
+    with pytest.raises(ArchitectureError, match="network"):
+        run(RED(), y, Identity())
+    with pytest.raises(ArchitectureError, match="shape"):
+        run(RED(), y, Identity(), lambda x, sigma=0: x[..., ::2])
+
+
+def test_published_settings() -> None:
+    method = RED.romano2017(denoiser=NLM())
+    assert (method.solver, method.iterations, method.start) == ("fixed_point", 200, "measurement")
+    assert method.sigma_f == pytest.approx(3.25 / 255)
+    # λ σ² of the uniform deblurring experiment, in gray levels: 0.02 · 2
+    assert method.strength / (255 * method.sigma_f) ** 2 * 2 == pytest.approx(0.04)
