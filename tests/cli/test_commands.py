@@ -20,8 +20,10 @@ import torch
 
 import napari_fidelity
 from napari_fidelity.cli import main
+from napari_fidelity.denoisers import DENOISERS
 from napari_fidelity.io import load_model, read_image, save_model
-from napari_fidelity.methods import FineTune
+from napari_fidelity.methods import DIP, FineTune
+from napari_fidelity.networks.untrained import UNTRAINED
 from napari_fidelity.operators import NOISES, OPERATORS, Downsample
 from napari_fidelity.pipeline import Recipe
 from napari_fidelity.stopping.rules import RULES
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from conftest import MakeNetwork, Scene
 
-COMMANDS = ("demo", "correct", "project", "compare", "models", "convert", "train", "run")
+COMMANDS = ("demo", "correct", "project", "reconstruct", "compare", "models", "convert", "train", "run")
 FAST = ("--iterations", "2", "--device", "cpu")
 
 
@@ -81,10 +83,14 @@ def test_every_option_of_fine_tuning_is_there(capsys: pytest.CaptureFixture[str]
     assert all(f"--{name.replace('_', '-')}" in shown for name in set(FineTune.model_fields) - hidden)
 
 
-def test_help_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["correct", "--help"])
+@pytest.mark.parametrize(
+    ("command", "method", "more"), [("correct", FineTune, ()), ("reconstruct", DIP, (*DENOISERS, *UNTRAINED))]
+)
+def test_help_names_every_kind(command: str, method: Any, more: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    main([command, "--help"])
     words = set(re.findall(r"\w+", capsys.readouterr().out))
-    kinds = {str(cls.model_fields["kind"].default) for cls in (*OPERATORS, *NOISES, *RULES)}
+    rules = [rule for rule in RULES if rule.needs <= method.offers]
+    kinds = {str(cls.model_fields["kind"].default) for cls in (*OPERATORS, *NOISES, *rules, *more)}
     assert kinds - {"compose"} <= words  # which is written as a sum
 
 

@@ -168,6 +168,11 @@ def simulated(image: Image, operator: Any) -> Image:
         ("--denoiser nlm --spatial ZYX", "no depth (Z) to work on in 3-D"),
         ("--denoiser nlm --iterations 0", "'iterations' = 0"),
         ("--denoiser nlm --stop never", "There is no stopping rule 'never'"),
+        (
+            "--denoiser nlm --stop windowed_variance",
+            "does not go with RED (found: no score variance)",
+        ),
+        ("--method dip --stop lr_lpips", "lr_lpips does not go with DIP"),
         ("--denoiser nlm --operator radon:angles=7", "The measurement has 7 rows"),
     ],
 )

@@ -163,6 +163,7 @@ def run_recipe(
     image = image if isinstance(image, Image) else Image.from_array(image)
     image, observed = _observed(image, operator, recipe)
     _check_network(recipe, given=network is not None)
+    _check_stop(recipe)
     reference = model_of(recipe)
     if network is None and reference is not None:
         network = loaded = load_reference(reference, where)
@@ -210,6 +211,20 @@ def _check_network(recipe: Recipe, *, given: bool) -> None:
         found="" if recipe.model is None else f"the model '{recipe.model.name}'",
         do="Leave the model out" + ", or choose the denoiser 'network'" * denoises,
     )
+
+
+def _check_stop(recipe: Recipe) -> None:
+    """Refuse stopping rules that look at what the method never tells, except where there is nothing to stop."""
+    method = recipe.method
+    if recipe.stop is None or not method.iterative:
+        return
+    for rule in recipe.stop.parts():
+        if not rule.needs <= method.offers:
+            raise OptionError(
+                f"The stopping rule {rule.kind} does not go with {type(method).__name__}",
+                found=f"no score {' and no '.join(sorted(rule.needs - method.offers))}",
+                do="Choose another stopping rule, such as discrepancy or budget",
+            )
 
 
 def load_reference(reference: ModelReference, device: torch.device | str = "cpu") -> RestorationNetwork:
