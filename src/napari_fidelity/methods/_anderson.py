@@ -39,4 +39,5 @@ class Anderson:
         gram.diagonal().add_(1e-8 * float(gram.diagonal().mean()) + 1e-30)
         weights = torch.linalg.solve(gram, -(steps @ residual.flatten().double())).to(after.dtype)
         changes = torch.stack([image - after for image in list(self._images)[:-1]])
-        return after + torch.tensordot(weights, changes, dims=1)
+        extrapolated: torch.Tensor = after + torch.tensordot(weights, changes, dims=1)
+        return extrapolated

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_fidelity.core.errors import DivergedError
-from napari_fidelity.core.step import Record, Result, Step
+from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._network import autocast
-from napari_fidelity.methods._outcome import Outcome
 from napari_fidelity.methods._start import image_shape, image_sigma, starting_image
 from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import DataTerm, split
@@ -54,15 +52,14 @@ class Run:
         self.options, self.operator, self.y = options, operator, y
         self.stop, rng = stop or options.default_stop(), generator(rng)
         self.shape = image_shape(y, operator)
-        known = {"noise": noise, "weights": weights}
         if isinstance(options.start, str) and options.start == "noise":
             self.image = starting_image("measurement", y, operator, weights=weights)
             shown = None
         else:
-            self.image = shown = starting_image(options.start, y, operator, **known)
+            self.image = shown = starting_image(options.start, y, operator, noise=noise, weights=weights)
         check_fit(operator, self.image, y)
         seed = rng.initial_seed()
-        sigma = math.sqrt(assumed_variance(y, operator, self.shape[2:], **known, rng=seed))
+        sigma = math.sqrt(assumed_variance(y, operator, self.shape[2:], noise=noise, weights=weights, rng=seed))
         self.noise_db = None if known_variance(noise, y) is None else -20 * math.log10(sigma)
         self.sigma = image_sigma(sigma, operator, self.image)
         self.gain = (sigma / self.sigma) ** 2
@@ -72,6 +69,8 @@ class Run:
             Member(options, self.shape, shown, seed + number, y.device) for number in range(options.runs)
         ]
         self.splittings: list[Splitting] = []
+        self.prediction: torch.Tensor | None = None
+        self.window = Window(next((p.window for p in self.stop.parts() if isinstance(p, WindowedVariance)), 0))
 
     def split(self, make: Callable[[torch.Tensor], Splitting]) -> None:
         """Give each network an image of its own to agree with (DeepRED)."""
@@ -80,32 +79,16 @@ class Run:
     def steps(self) -> Steps:
         """Yield one step per iteration; return the result."""
         options = self.options
-        outcome = Outcome(options, lambda x: x, lambda count: 1 - options.average)
-        predictions = Outcome(options.replace(snapshots=0), lambda x: x, lambda count: 1 - options.average)
-        parts = self.stop.parts() if options.iteration is None else ()
-        watchers = [(part, part.watch()) for part in parts]
-        best = next((part.best for part in parts if part.best), None)
-        window = Window(next((p.window for p in self.stop.parts() if isinstance(p, WindowedVariance)), 0))
-        end = options.iterations - 1 if options.iteration is None else options.iteration
-        history: list[Record] = []
-        reason = ""
-        for index in range(end + 1):
-            loss, image, prediction = self._iterate(index)
-            if not math.isfinite(loss):
-                reason = self._diverged(index)
-                break
-            estimate = outcome.take(image)
-            scores = self.term.scores(predictions.take(prediction)) | outcome.change | window.take(image)
-            outcome.judge(index, scores.get(best, math.inf) if best else math.inf)
-            step = Step(index, end + 1, loss, scores, lambda x=estimate: x, self._seconds())
-            history.append(Record.of(step))
-            reply = yield step
-            said = [watch(step) for _, watch in watchers]
-            reason = reply or next((text for text in said if text), "")
-            if reason:
-                break
-        reason = reason or self._at_the_end(end)
-        return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
+        last = options.iterations - 1 if options.iteration is None else options.iteration
+        return iterate(options, self.stop, self._advance, started=self.started, last=last, memory=options.average)
+
+    def _advance(self, index: int) -> Iterate:
+        loss, image, prediction = self._iterate(index)
+        # A is linear: the average of the predictions is that of the averaged image.
+        average = prediction if self.prediction is None else prediction.lerp(self.prediction, self.options.average)
+        self.prediction = average
+        variance = self.window.take(image)
+        return Iterate(loss, image, lambda estimate: self.term.scores(average) | variance)
 
     def _iterate(self, index: int) -> tuple[float, torch.Tensor, torch.Tensor]:
         """Take one step in every network; return loss, image and ``A`` of it, averaged over the networks."""
@@ -133,21 +116,6 @@ class Run:
         if self.noise_db is None:
             return None
         return lr_psnr(prediction - self.y, self.term.weights) - self.noise_db
-
-    def _diverged(self, index: int) -> str:
-        if index == 0:
-            raise DivergedError(
-                "The very first step is not finite", do="Check the intensity scaling and the image formation model"
-            )
-        return f"the iteration diverged at step {index}; the image before it is returned"
-
-    def _at_the_end(self, end: int) -> str:
-        if self.options.iteration is not None:
-            return f"the image of iteration {end} was asked for"
-        return f"all {end + 1} iterations are done"
-
-    def _seconds(self) -> float:
-        return time.perf_counter() - self.started
 
 
 class Member:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods._anderson import Anderson
-from napari_fidelity.methods._outcome import Outcome
+from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._splitting import LEAST_SIGMA
 from napari_fidelity.methods._start import image_shape, image_sigma, starting_image
 from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
@@ -57,46 +56,37 @@ class Run:
         fitted, held_out = split(y, weights, self.stop, rng)
         self.term = DataTerm(y, operator, noise, fitted, held_out)
         self.once = options.sigma_start > 0 and weights is None and _is_picture(operator, self.x)
+        self.anderson = Anderson() if options.acceleration == "anderson" else None
         self.u = torch.zeros_like(self.x)  # the multiplier of ADMM
         self.denoised = self.x
 
     # -- the iteration ----------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def steps(self) -> Steps:
         """Yield one step per iteration; return the result."""
         options = self.options
-        outcome = Outcome(options, lambda x: x, lambda count: 1.0)
-        parts = self.stop.parts() if options.iteration is None else ()
-        watchers = [part.watch() for part in parts]
-        best = next((part.best for part in parts if part.best), None)
-        anderson = Anderson() if options.acceleration == "anderson" else None
-        end = options.iterations - 1 if options.iteration is None else options.iteration
-        end = 0 if self.once else end
-        history: list[Record] = []
-        reason = ""
-        for index in range(end + 1):
-            sigma, fixed = self._sigma(index)
-            before = self.x
-            after = self._solve(before, sigma)
-            self.x = anderson(before, after) if anderson is not None and fixed else after
-            estimate = outcome.take(self.denoised if options.output == "denoised" else self.x)
-            prediction = self.operator.A(estimate)
-            loss = self._loss(prediction, sigma)
-            if not math.isfinite(loss):
-                reason = f"the iteration diverged at step {index}; the image before it is returned"
-                break
-            scores = self.term.scores(prediction) | (outcome.change if fixed else {})
-            outcome.judge(index, scores.get(best, math.inf) if best else math.inf)
-            step = Step(index, end + 1, loss, scores, lambda x=estimate: x, self._seconds())
-            history.append(Record.of(step))
-            reply = yield step
-            said = [watch(step) for watch in watchers]
-            reason = reply or next((text for text in said if text), "")
-            if reason:
-                break
-        reason = reason or self._at_the_end(end)
-        return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
+        last = options.iterations - 1 if options.iteration is None else options.iteration
+        once = "the measurement is the image itself with noise: it is denoised, which needs no iteration"
+        return iterate(
+            options,
+            self.stop,
+            self._advance,
+            started=self.started,
+            last=0 if self.once else last,
+            at_the_end=once if self.once else "",
+        )
+
+    @torch.no_grad()
+    def _advance(self, index: int) -> Iterate:
+        sigma, fixed = self._sigma(index)
+        before = self.x
+        after = self._solve(before, sigma)
+        self.x = self.anderson(before, after) if self.anderson is not None and fixed else after
+        image = self.denoised if self.options.output == "denoised" else self.x
+        prediction = self.operator.A(image)
+        return Iterate(
+            self._loss(prediction, sigma), image, lambda estimate: self.term.scores(prediction), settles=fixed
+        )
 
     def _sigma(self, index: int) -> tuple[float, bool]:
         """Return the noise level for the denoiser, and whether it stays the same from now on."""
@@ -173,23 +163,11 @@ class Run:
             self._curvature = 1.05 * norm / least
         return self._curvature
 
-    # -- what comes out ---------------------------------------------------------------------------------------
-
     def _loss(self, prediction: torch.Tensor, sigma: float) -> float:
         """Return the objective per pixel, in squared intensity like the data term."""
         x, y = self._noisy, self.y
         prior = self.options.strength / sigma**2 * self.sigma2 * float((x * (x - self.denoised)).sum())
         return float(self.term.misfit(prediction)) + prior / y.numel()
-
-    def _at_the_end(self, end: int) -> str:
-        if self.once:
-            return "the measurement is the image itself with noise: it is denoised, which needs no iteration"
-        if self.options.iteration is not None:
-            return f"the image of iteration {end} was asked for"
-        return f"all {end + 1} iterations are done"
-
-    def _seconds(self) -> float:
-        return time.perf_counter() - self.started
 
 
 def _is_picture(operator: LinearOperator, x: torch.Tensor) -> bool:

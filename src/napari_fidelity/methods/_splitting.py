@@ -46,7 +46,7 @@ class Splitting:
         gain: float,
         pool: ThreadPoolExecutor,
     ) -> None:
-        self.options, self.model, self.gain, self.pool = options, model, gain, pool
+        self.options, self.model, self.gain, self._thread = options, model, gain, pool
         self.sigma_f = options.sigma_f or max(sigma, LEAST_SIGMA)
         self.x, self.u = image, torch.zeros_like(image)
         self.beta, self.mu = options.beta, options.mu
@@ -61,7 +61,7 @@ class Splitting:
         return ThreadPoolExecutor(1, thread_name_prefix="denoiser")
 
     def _send(self) -> Future[torch.Tensor]:
-        return self.pool.submit(self.options.denoiser.denoise, self.x.clone(), self.sigma_f, self.model)
+        return self._thread.submit(self.options.denoiser.denoise, self.x.clone(), self.sigma_f, self.model)
 
     def penalty(self, output: torch.Tensor) -> torch.Tensor:
         """Return ``μ`` times the mean square of ``T − (x − u)``, differentiable."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -41,7 +41,7 @@ def image_sigma(sigma: float, operator: LinearOperator, like: torch.Tensor) -> f
 
 
 def starting_image(
-    start: str | NDArray[object],
+    start: str | NDArray[Any],
     y: torch.Tensor,
     operator: LinearOperator,
     *,
@@ -71,7 +71,7 @@ def starting_image(
     return project(x, y, operator, noise=noise, weights=weights) if start == "classical" else x
 
 
-def _given(start: NDArray[object], shape: tuple[int, ...]) -> torch.Tensor:
+def _given(start: NDArray[Any], shape: tuple[int, ...]) -> torch.Tensor:
     image = torch.from_numpy(start.copy())
     if image.ndim == len(shape) - 2:
         image = image[None]
