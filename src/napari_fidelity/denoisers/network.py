@@ -78,7 +78,7 @@ def _run(network: Network, x: Tensor, sigma: float) -> Tensor:
     from napari_fidelity.networks.adapters import call_at_level
 
     try:
-        output = call_at_level(network, x.contiguous(memory_format=torch.channels_last), sigma)
+        output = call_at_level(network, x.contiguous(), sigma)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         if is_out_of_memory(error):
             raise
