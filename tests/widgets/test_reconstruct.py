@@ -107,10 +107,8 @@ def test_a_result_lies_on_the_measurement_and_can_be_made_again(
     assert recipe.method == method.replace(iteration=1, snapshots=recipe.method.snapshots)
 
 
-def test_it_removes_noise_that_it_found_itself(
-    make_napari_viewer: Callable[..., Any], scene: Any, qtbot: Any
-) -> None:
-    viewer, truth = make_napari_viewer(), scene(40, 40)
+def test_it_removes_noise_that_it_found_itself(make_napari_viewer: Callable[..., Any], qtbot: Any) -> None:
+    viewer, truth = make_napari_viewer(), np.kron([[0.2, 0.8], [0.6, 0.4]], np.ones((24, 24))).astype(np.float32)
     viewer.add_image(noisy(truth), name="cells")
     dock = ReconstructWidget(viewer)
     viewer.window.add_dock_widget(dock)
@@ -119,7 +117,7 @@ def test_it_removes_noise_that_it_found_itself(
     combo = dock.method.denoiser.options.combo
     combo.setCurrentIndex(combo.findData("tv"))
     result = done(dock, qtbot)
-    assert rms(result.data, truth) < 0.85 * NOISE
+    assert rms(result.data, truth) < 0.5 * NOISE
 
 
 def rms(image: Any, truth: Any) -> float:
@@ -170,12 +168,13 @@ def test_a_stack_slice_by_slice_and_as_a_volume(dock: ReconstructWidget, scene: 
     assert dock.source().index == {}  # a single slice is no volume
     volume = done(dock, qtbot)
     assert volume.data.shape == stack.shape
+    assert {record.block for record in dock.run.history} == {0}
     np.testing.assert_allclose(volume.data_to_world((3, 0, 0)), layer.data_to_world((3, 0, 0)), atol=1e-9)
     dock.method.spatial.setCurrentIndex(0)
     slices = done(dock, qtbot)
     assert slices.data.shape == stack.shape
-    truth = scene(16, 18)
-    assert rms(volume.data, truth) < 0.97 * rms(slices.data, truth)  # the slices are alike
+    assert {record.block for record in dock.run.history} == {0, 1, 2, 3}
+    assert rms(volume.data, slices.data) > 1e-3
 
     dock.load_layer(volume)
     assert dock.method.spatial.currentData() == "ZYX"

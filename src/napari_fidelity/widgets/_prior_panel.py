@@ -53,15 +53,15 @@ class PriorPanel(RecipePanel):
             "The deep image prior, held back by a denoiser from fitting the noise. Minutes.",
         ),
         "romano2017": (
-            "RED as published (2017)",
-            "The settings of Romano et al. 2017: a fixed noise level, 200 iterations. For comparison with the "
-            "paper.",
+            "RED (2017)",
+            "As published: the settings of Romano et al. 2017, a fixed noise level and 200 iterations. For "
+            "comparison with the paper.",
         ),
         **{
             task: (
-                f"DeepRED as published: {words}",
-                f"The settings of Mataev et al. 2019 for {words}. For comparison with the paper; hours on a large "
-                "image.",
+                f"DeepRED (2019): {words}",
+                f"As published: the settings of Mataev et al. 2019 for {words}. For comparison with the paper; "
+                "hours on a large image.",
             )
             for task, words in _PUBLISHED.items()
         },
