@@ -66,8 +66,8 @@ def test_every_option_is_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("method", WORDS)
 def test_methods(method: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = record(WORDS[method] + " --noise gaussian:sigma=50 --recipe recipe.json", capsys)
-    assert found["recipe"]["operator"] == {"kind": "identity"}
+    words = f"{WORDS[method]} --operator gaussian_blur:sigma=0.8 --noise gaussian:sigma=50 --recipe recipe.json"
+    found = record(words, capsys)
     assert found["recipe"]["method"]["kind"] == method
     assert (found["runs"][0]["iterations"], found["output"]) == (2, "out.tif")
     image = read_image("out.tif")
@@ -98,7 +98,9 @@ def test_methods(method: str, folder: Path, capsys: pytest.CaptureFixture[str]) 
     ],
 )  # fmt: skip
 def test_options(words: str, check: Any, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(record(words, capsys)["recipe"]["method"])
+    recipe = record(words, capsys)["recipe"]
+    assert check(recipe["method"])
+    assert recipe["operator"] == {"kind": "identity"}
 
 
 def test_operator_noise_stop_and_volumes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
