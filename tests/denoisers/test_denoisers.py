@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import subprocess
 import sys
 import threading
 import time
@@ -259,3 +260,11 @@ def test_two_threads_at_once(denoiser: Denoiser, gain: float) -> None:
         thread.join()
     for expected, (found,) in zip(alone, together, strict=True):
         assert torch.equal(found, expected)
+
+
+def test_declaring_denoisers_loads_no_torch() -> None:
+    code = (
+        "import sys, napari_fidelity.denoisers as d; [cls() for cls in d.DENOISERS]; "
+        "assert not {'torch', 'scipy', 'skimage', 'bm3d'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
