@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_fidelity.core.errors import OptionError, ShapeError
+from napari_fidelity.networks._enlarged import _Differences
 from napari_fidelity.networks.untrained import UNTRAINED, DeepDecoder, Skip, describe, parse_untrained
 
 SIZES = [
@@ -280,3 +281,11 @@ def test_memory_is_that_of_the_tensors_kept(declared: Any, shape: tuple[int, ...
     assert image.requires_grad
     bytes_kept = sum(n for pointer, n in kept.items() if pointer not in weights)
     assert 0.3 < bytes_kept / declaration.memory(shape, bfloat16=bfloat16) < 1.2
+
+
+def test_variance_of_channels_far_from_zero() -> None:
+    x = (1 + 0.01 * torch.randn(1, 4, 40, 48, generator=seeded())).bfloat16()
+    x = x.contiguous(memory_format=torch.channels_last)
+    found, *_ = _Differences.apply(x, (2, 3))
+    expected = F.interpolate(x.double(), scale_factor=2, mode="bilinear").var([0, 2, 3], unbiased=False)
+    torch.testing.assert_close(found.double(), expected, rtol=0.03, atol=0)

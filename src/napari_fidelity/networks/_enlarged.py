@@ -70,9 +70,9 @@ def convolve_enlarged(x: Tensor, skipped: Tensor | None, scale: Tensor, weight: 
         (N, out, *shape) with the last axis longer by the number of phases.
     """
     own = 0 if skipped is None else skipped.shape[1]
-    mean, second, *found = _Differences.apply(x, axes)
+    variance, *found = _Differences.apply(x, axes)
     differences, ends = found[: -len(axes)], found[-len(axes) :]
-    kernel = _normalised(weight[:, own:], scale[own:], second - mean.square())
+    kernel = _normalised(weight[:, own:], scale[own:], variance)
     terms = [
         _term(part, kernel, chosen, axes) for part, chosen in zip([x, *differences], _subsets(axes), strict=True)
     ]
@@ -185,9 +185,9 @@ def _phases_of(y: Tensor, doubled: Sequence[int]) -> Tensor:
 
 
 class _Differences(torch.autograd.Function):
-    """Mean and mean square of the enlarged image, the differences of ``x`` along each set of axes, and the faces'.
+    """Variance of the enlarged image, the differences of ``x`` along each set of axes, and the faces'.
 
-    These are, for each axis, ``−¼ e`` at its start and ``¼ e`` at its end, as channels one after the other.
+    The last are, for each axis, ``−¼ e`` at its start and ``¼ e`` at its end, as channels one after the other.
     """
 
     @staticmethod
@@ -201,31 +201,32 @@ class _Differences(torch.autograd.Function):
             parts[chosen] = torch.empty_like(first, memory_format=channels_last(x.ndim - 2))
             torch.sub(first, second, out=parts[chosen])
         pixels = x[:, 0].numel()
-        squares = [_LESS ** len(chosen) / pixels * _sums(part.square()) for chosen, part in parts.items()]
-        ctx.axes, ctx.pixels = axes, pixels
-        ctx.save_for_backward(*parts.values())
+        shape = (-1, *[1] * (x.ndim - 2))
+        mean = _sums(x) / pixels
+        middle = mean.to(x.dtype)  # taken away first: the squares of a channel far from 0 would drown its variance
+        squares = [_sums((x - middle.view(shape)).square()) / pixels - (mean - middle).square()]
+        for chosen, part in [*parts.items()][1:]:
+            squares.append(_LESS ** len(chosen) / pixels * _sums(part.square()))
+        ctx.axes, ctx.pixels, ctx.shape = axes, pixels, shape
+        ctx.save_for_backward(mean, *parts.values())
         faces = []
         for axis in axes:
             part = parts[axis,]
             first, last = part.narrow(axis, 0, 1), part.narrow(axis, part.shape[axis] - 1, 1)
             faces.append(torch.cat([first * -0.25, last * 0.25], dim=1))
         differences = [parts[chosen] for chosen in _subsets(axes)[1:]]
-        return (_sums(x) / pixels, torch.stack(squares).sum(0), *differences, *faces)
+        return (torch.stack(squares).sum(0), *differences, *faces)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        of_mean, of_second = grads[:2]
-        of_differences, of_faces = grads[2 : -len(ctx.axes)], grads[-len(ctx.axes) :]
-        parts = dict(zip(_subsets(ctx.axes), ctx.saved_tensors, strict=True))
-        of_parts = dict(zip(_subsets(ctx.axes)[1:], of_differences, strict=True))
-        shape = (-1, *[1] * (parts[()].ndim - 2))
-        for chosen, part in parts.items():
-            factor = (2 * _LESS ** len(chosen) / ctx.pixels * of_second).to(part.dtype).view(shape)
-            if chosen:
-                of_parts[chosen] = torch.addcmul(of_parts[chosen], part, factor)
-            else:
-                of_parts[chosen] = torch.addcmul((of_mean / ctx.pixels).to(part.dtype).view(shape), part, factor)
-        for axis, of_face in zip(ctx.axes, of_faces, strict=True):
+        of_variance, count = grads[0], len(ctx.axes)
+        mean, *saved = ctx.saved_tensors
+        of_parts = dict(zip(_subsets(ctx.axes)[1:], grads[1:-count], strict=True))
+        for chosen, part in zip(_subsets(ctx.axes), saved, strict=True):
+            factor = 2 * _LESS ** len(chosen) / ctx.pixels * of_variance
+            base = of_parts[chosen] if chosen else (-factor * mean).to(part.dtype).view(ctx.shape)
+            of_parts[chosen] = torch.addcmul(base, part, factor.to(part.dtype).view(ctx.shape))
+        for axis, of_face in zip(ctx.axes, grads[-count:], strict=True):
             part = of_parts[axis,]
             first, last = of_face.chunk(2, dim=1)
             part.narrow(axis, 0, 1).sub_(first, alpha=0.25)
