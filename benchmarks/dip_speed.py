@@ -192,7 +192,7 @@ def quality(args: argparse.Namespace, store: Rows) -> tuple[str, Checks]:
         f"bfloat16 at most {MOST_LOSS} dB below the plain loop after {args.iterations} iterations: {-lost:+.2f} dB"
     )
     head = [
-        "butterfly, part of 96², σ 25",
+        "butterfly, part of 64², σ 25",
         "PSNR of the last output",
         "of the average (0.99)",
         "of the measurement",
@@ -201,7 +201,7 @@ def quality(args: argparse.Namespace, store: Rows) -> tuple[str, Checks]:
 
 
 def denoised(args: argparse.Namespace, kind: str) -> dict[str, Any]:
-    truth = torch.from_numpy(Case.load(args.data, "butterfly", 1).truth[80:176, 80:176] / 255.0).float()
+    truth = torch.from_numpy(Case.load(args.data, "butterfly", 1).truth[96:160, 96:160] / 255.0).float()
     truth = truth.movedim(-1, 0)[None]
     y = truth + SIGMA * torch.randn(truth.shape, generator=torch.Generator().manual_seed(2))
     step = iterations(kind, y)
