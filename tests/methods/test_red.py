@@ -145,13 +145,34 @@ def test_level_falls_and_the_denoiser_is_told() -> None:
     assert network.calls == pytest.approx([0.16, 0.08, 0.04, 0.02, 0.01], rel=1e-5)
 
 
-def test_a_noisy_image_is_denoised_once() -> None:
-    """Where the measurement is the image itself, nothing is to be gained by going on."""
+def test_a_noisy_image_is_denoised_in_every_view() -> None:
+    """Where the measurement is the image itself, nothing is to be gained by iterating."""
     network, y = Smooth(), noisy(picture(), 0.1)
     result = run(RED(), y, Identity(), network, noise=GaussianNoise(sigma=0.1))
-    assert network.calls == pytest.approx([0.1])
-    assert torch.equal(result.image, NetworkDenoiser().denoise(y, 0.1, Smooth()))
+    assert network.calls == pytest.approx([0.1] * 8)
+    # this denoiser does not care which way up the image is
+    assert torch.allclose(result.image, NetworkDenoiser().denoise(y, 0.1, Smooth()), atol=2e-3)
     assert "denoised" in result.stop_reason
+
+
+def test_unknown_noise_of_a_plain_image_is_read_off_it() -> None:
+    network = Smooth()
+    run(RED(), noisy(picture(64), 0.1), Identity(), network)
+    assert network.calls[0] == pytest.approx(0.1, rel=0.15)
+
+
+def test_last_round_of_views_is_averaged() -> None:
+    operator = GaussianBlur(sigma=1.0)
+    y = noisy(operator.A(picture()), 0.02)
+    method = RED(denoiser=TV(), iterations=10, views=8)
+    images = [step.estimate() for step in method.steps(y, operator)]
+    averaged = [step.estimate() for step in method.replace(views=1).steps(y, operator)]
+    assert torch.equal(images[0], averaged[0])  # the first view is the image as it is
+    raw = [images[2]]
+    for index in range(3, 10):
+        raw.append((index - 1) * images[index] - (index - 2) * images[index - 1])
+    assert torch.allclose(images[-1], torch.stack(raw).mean(dim=0), atol=1e-5)
+    assert not torch.equal(images[-1], raw[-1])
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,16 @@ import torch
 
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._network import autocast
-from napari_fidelity.methods._start import image_shape, image_sigma, starting_image
+from napari_fidelity.methods._start import (
+    image_shape,
+    image_sigma,
+    is_picture,
+    noise_variance,
+    starting_image,
+)
 from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import DataTerm, split
 from napari_fidelity.methods.deep_prior import INPUTS
-from napari_fidelity.methods.projection import assumed_variance
 from napari_fidelity.methods.scores import known_variance, lr_psnr
 from napari_fidelity.networks._untrained_module import channels_last
 from napari_fidelity.stopping.rules import WindowedVariance
@@ -59,7 +64,8 @@ class Run:
             self.image = shown = starting_image(options.start, y, operator, noise=noise, weights=weights)
         check_fit(operator, self.image, y)
         seed = rng.initial_seed()
-        sigma = math.sqrt(assumed_variance(y, operator, self.shape[2:], noise=noise, weights=weights, rng=seed))
+        picture = weights is None and is_picture(operator, self.image)
+        sigma = math.sqrt(noise_variance(y, operator, self.shape[2:], noise, weights, seed, picture=picture))
         self.noise_db = None if known_variance(noise, y) is None else -20 * math.log10(sigma)
         self.sigma = image_sigma(sigma, operator, self.image)
         self.gain = (sigma / self.sigma) ** 2
@@ -80,7 +86,14 @@ class Run:
         """Yield one step per iteration; return the result."""
         options = self.options
         last = options.iterations - 1 if options.iteration is None else options.iteration
-        return iterate(options, self.stop, self._advance, started=self.started, last=last, memory=options.average)
+        return iterate(
+            options,
+            self.stop,
+            self._advance,
+            started=self.started,
+            last=last,
+            weight=lambda count: 1 - options.average,
+        )
 
     def _advance(self, index: int) -> Iterate:
         loss, image, prediction = self._iterate(index)

@@ -11,11 +11,18 @@ import torch
 from napari_fidelity.methods._anderson import Anderson
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._splitting import LEAST_SIGMA
-from napari_fidelity.methods._start import image_shape, image_sigma, starting_image
+from napari_fidelity.methods._start import (
+    image_shape,
+    image_sigma,
+    is_picture,
+    noise_variance,
+    starting_image,
+)
 from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import DataTerm, split
-from napari_fidelity.methods.projection import assumed_variance, proximal
+from napari_fidelity.methods.projection import proximal
 from napari_fidelity.methods.scores import known_variance
+from napari_fidelity.methods.views import VIEWS, from_view, to_view
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
@@ -51,11 +58,14 @@ class Run:
         self.x = starting_image(options.start, y, operator, noise=noise, weights=weights)
         check_fit(operator, self.x, y)
         self.seed = rng.initial_seed()
-        self.sigma2 = assumed_variance(y, operator, self.shape[2:], noise=noise, weights=weights, rng=self.seed)
+        picture = weights is None and is_picture(operator, self.x)
+        self.sigma2 = noise_variance(y, operator, self.shape[2:], noise, weights, self.seed, picture=picture)
         self.sigma_f = options.sigma_f or max(image_sigma(math.sqrt(self.sigma2), operator, self.x), LEAST_SIGMA)
         fitted, held_out = split(y, weights, self.stop, rng)
         self.term = DataTerm(y, operator, noise, fitted, held_out)
-        self.once = options.sigma_start > 0 and weights is None and _is_picture(operator, self.x)
+        self.once = options.sigma_start > 0 and options.solver == "fixed_point" and picture
+        self.views = options.views if y.ndim == 4 else 1
+        self.iterations = self.views if self.once else options.iterations
         self.anderson = Anderson() if options.acceleration == "anderson" else None
         self.u = torch.zeros_like(self.x)  # the multiplier of ADMM
         self.denoised = self.x
@@ -65,22 +75,27 @@ class Run:
     def steps(self) -> Steps:
         """Yield one step per iteration; return the result."""
         options = self.options
-        last = options.iterations - 1 if options.iteration is None else options.iteration
-        once = "the measurement is the image itself with noise: it is denoised, which needs no iteration"
+        last = self.iterations - 1 if options.iteration is None else min(options.iteration, self.iterations - 1)
         return iterate(
             options,
             self.stop,
             self._advance,
             started=self.started,
-            last=0 if self.once else last,
-            at_the_end=once if self.once else "",
+            last=last,
+            weight=self._weight,
+            at_the_end="the measurement is the image itself with noise: it is denoised" if self.once else "",
         )
+
+    def _weight(self, count: int) -> float:
+        """Return the newest image's weight: the last round of views is averaged where the level falls."""
+        falls = self.options.sigma_start > self.sigma_f or self.once
+        return 1 / max(1, count - (self.iterations - self.views)) if falls else 1.0
 
     @torch.no_grad()
     def _advance(self, index: int) -> Iterate:
         sigma, fixed = self._sigma(index)
         before = self.x
-        after = self._solve(before, sigma)
+        after = self._solve(before, sigma, index)
         self.x = self.anderson(before, after) if self.anderson is not None and fixed else after
         image = self.denoised if self.options.output == "denoised" else self.x
         prediction = self.operator.A(image)
@@ -93,31 +108,34 @@ class Run:
         options = self.options
         first = options.sigma_start
         if self.once or first <= self.sigma_f or options.iterations == 1:
-            return self.sigma_f, True
+            return self.sigma_f, not self.once
         share = index / (options.iterations - 1)
         return first * (self.sigma_f / first) ** share, False
 
-    def _denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    def _denoise(self, x: torch.Tensor, sigma: float, index: int) -> torch.Tensor:
         self._noisy = x
-        return self.options.denoiser.denoise(x, sigma, self.model)
+        view = VIEWS[index % self.views]
+        turned = self.options.denoiser.denoise(to_view(x, view), sigma, self.model)
+        return from_view(turned, view) if self.views > 1 else turned
 
-    def _solve(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    def _solve(self, x: torch.Tensor, sigma: float, index: int) -> torch.Tensor:
         """Return the next ``x``."""
         weight = self.options.strength / sigma**2  # λ
         if self.options.solver == "fixed_point":
-            x = self._nearest(x, self.denoised, weight) if self.options.output == "denoised" else x
-            self.denoised = self._denoise(x, sigma)
+            if self.options.output == "denoised" and not self.once:
+                x = self._nearest(x, self.denoised, weight)
+            self.denoised = self._denoise(x, sigma, index)
             return x if self.options.output == "denoised" else self._nearest(x, self.denoised, weight)
         if self.options.solver == "admm":
-            return self._admm(x, sigma, weight)
-        self.denoised = self._denoise(x, sigma)
+            return self._admm(x, sigma, weight, index)
+        self.denoised = self._denoise(x, sigma, index)
         gradient = self._data_gradient(x) + weight * (x - self.denoised)
         return x - 2 / (self._lipschitz + weight) * gradient
 
-    def _admm(self, v: torch.Tensor, sigma: float, weight: float) -> torch.Tensor:
+    def _admm(self, v: torch.Tensor, sigma: float, weight: float, index: int) -> torch.Tensor:
         """Return the next ``v``: one round of ADMM with penalty β = λ and one inner fixed-point iteration."""
         x = self._nearest(v, v - self.u, weight)
-        self.denoised = self._denoise(v, sigma)
+        self.denoised = self._denoise(v, sigma, index)
         v = (self.denoised + x + self.u) / 2
         self.u = self.u + x - v
         return v
@@ -168,10 +186,3 @@ class Run:
         x, y = self._noisy, self.y
         prior = self.options.strength / sigma**2 * self.sigma2 * float((x * (x - self.denoised)).sum())
         return float(self.term.misfit(prediction)) + prior / y.numel()
-
-
-def _is_picture(operator: LinearOperator, x: torch.Tensor) -> bool:
-    """Tell whether the measurement is the image itself."""
-    probe = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    seen = operator.A(probe)
-    return seen.shape == probe.shape and torch.equal(seen, probe)

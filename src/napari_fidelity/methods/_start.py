@@ -9,11 +9,15 @@ import torch
 
 from napari_fidelity.core.errors import ShapeError
 from napari_fidelity.methods.base import adjoint, call_operator
-from napari_fidelity.methods.projection import project
+from napari_fidelity.methods.projection import assumed_variance, project
+from napari_fidelity.methods.scores import known_variance
+from napari_fidelity.networks.drunet import noise_level
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.resample import resize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from napari_fidelity.methods.base import LinearOperator
@@ -38,6 +42,35 @@ def image_sigma(sigma: float, operator: LinearOperator, like: torch.Tensor) -> f
         return sigma
     probe = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     return sigma * math.sqrt(float(probe.square().sum() / operator.A(probe).square().sum()))
+
+
+def is_picture(operator: LinearOperator, x: torch.Tensor) -> bool:
+    """Tell whether the measurement of an image like ``x`` is that image itself."""
+    probe = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    seen = operator.A(probe)
+    return seen.shape == probe.shape and torch.equal(seen, probe)
+
+
+def noise_variance(
+    y: torch.Tensor,
+    operator: LinearOperator,
+    spatial: Sequence[int],
+    noise: Noise | None,
+    weights: torch.Tensor | None,
+    seed: int,
+    *,
+    picture: bool,
+) -> float:
+    """Return the noise's mean variance: the known one, or what the measurement shows of it.
+
+    A measurement that is the image itself (``picture``) hides no direction in which the noise would be alone;
+    there its finest differences are looked at (:func:`napari_fidelity.networks.drunet.noise_level`).
+    """
+    least = assumed_variance(y, operator, spatial, noise=noise, weights=weights, rng=seed)
+    if not picture or known_variance(noise, y) is not None:
+        return least
+    planes = y.flatten(0, 1)[:, None] if y.ndim == 4 else y.movedim(2, 1).flatten(0, 2)[:, None]
+    return max(least, float(noise_level(planes).square().mean()))
 
 
 def starting_image(

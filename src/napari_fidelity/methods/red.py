@@ -33,7 +33,8 @@ class RED(Method):
     (section 4.3), in closed form wherever the operator has one; steepest descent (4.1); ADMM (4.2).
 
     By default the level falls geometrically over the iterations, from ``sigma_start`` to ``sigma_f``: coarse
-    structure first, then detail; the denoised image is returned. :meth:`romano2017` keeps it fixed, as published.
+    structure first, then detail; the denoised images of the last round of views are averaged and returned. A plain
+    noisy image is denoised in each view and averaged. :meth:`romano2017` keeps it fixed, as published.
     """
 
     kind: Literal["red"] = "red"
@@ -59,6 +60,11 @@ class RED(Method):
     )
     sigma_start: float = Field(
         0.2, ge=0, le=1, description="Noise level that it is told at first; below sigma_f, the same throughout."
+    )
+    views: Literal[1, 8] = Field(
+        8,
+        description="Flips and turns of the image that the denoiser goes through, one in each iteration; volumes "
+        "stay as they are.",
     )
     start: Literal["measurement", "classical"] | Array = Field(
         "classical",
@@ -94,6 +100,7 @@ class RED(Method):
             "strength": 0.02 * 3.25**2,
             "sigma_f": 3.25 / 255,
             "sigma_start": 0.0,
+            "views": 1,
             "start": "measurement",
             "output": "image",
         }

@@ -1,0 +1,183 @@
+"""Reconstruction without training data: DIP, RED and DeepRED against the published presets and plain denoisers.
+
+``python benchmarks/reconstruction.py --tasks denoising --methods red dip`` measures what is missing in the results
+and prints the tables of what there is; ``--tables`` only prints. The published presets run with bfloat16 convolutions
+(benchmarks/dip_speed.py: equal PSNR), which is in their favour.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from _common import Rows, clock, markdown, mean, parse, publish
+from _reconstruction import SIGMA, TASKS, Problem
+
+from napari_fidelity.denoisers import BM3D, NLM, TV, Denoiser, NetworkDenoiser
+from napari_fidelity.io import load_model
+from napari_fidelity.methods import DIP, RED, DeepRED, Method
+from napari_fidelity.methods._start import starting_image
+from napari_fidelity.stopping import Budget
+
+PLAIN: dict[str, Denoiser] = {"nlm": NLM(), "bm3d": BM3D(), "drunet-s": NetworkDenoiser()}
+TV_STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # the best of them counts, which no user could know
+
+
+def published(problem: Problem) -> DeepRED:
+    """Return the paper's preset for a problem."""
+    task = problem.task.partition("_x")[0]
+    kind = {"deblur_uniform": "deblur", "deblur_gaussian": "deblur", "super_resolution": task}.get(task, "denoise")
+    return DeepRED.mataev2019(kind, precision="auto")
+
+
+METHODS: dict[str, Callable[[Problem], Method]] = {
+    "red": lambda problem: RED(),
+    "red-nlm": lambda problem: RED(denoiser=NLM()),
+    "dip": lambda problem: DIP(),
+    "deepred": lambda problem: DeepRED(),
+    "deepred-mataev2019": published,
+}
+SIMPLE = ("start", "classical", "tv", *PLAIN)
+
+
+def main() -> None:
+    args = parse(
+        __doc__, tasks=tuple(TASKS), images=("",), methods=(*SIMPLE, *METHODS), iterations=0, budget=0.0, tables=0
+    )
+    rows = Rows(args.out / "reconstruction.jsonl", fresh=args.fresh)
+    wanted = [name for name in args.images if name]
+    if not args.tables:
+        for task in args.tasks:
+            for problem in TASKS[task](args.data):
+                if wanted and problem.name not in wanted:
+                    continue
+                for method in args.methods:
+                    key = {"task": problem.task, "image": problem.name, "method": method}
+                    if not (method in PLAIN and problem.task not in ("denoise", "microscopy")):
+                        rows.make(key, lambda p=problem, m=method: measure(p, m, args))
+    tables(rows, args.out)
+
+
+def measure(problem: Problem, method: str, args: Any) -> dict[str, Any]:
+    """Return PSNR and seconds of one method on one problem."""
+    if method in METHODS:
+        curve = args.out / "curves" / f"{problem.task}_{problem.name}_{method}.csv"
+        return follow(problem, METHODS[method](problem), curve, args.iterations, args.budget)
+    started = clock()
+    if method == "tv":
+        image, best = total_variation(problem)
+        return {"psnr": round(best, 3), "seconds": round(clock() - started, 2)}
+    if method in PLAIN:
+        sigma = SIGMA if problem.task == "denoise" else estimated(problem)
+        network = load_model("drunet-s") if PLAIN[method].needs_network else None
+        started = clock()
+        image = PLAIN[method].denoise(problem.y, sigma, network)
+    else:
+        start = "measurement" if method == "start" else method
+        image = starting_image(start, problem.y, problem.operator, noise=problem.noise)
+    return {"psnr": round(problem.score(image), 3), "seconds": round(clock() - started, 3)}
+
+
+def follow(problem: Problem, method: Method, file: Path, iterations: int, budget: float) -> dict[str, Any]:
+    """Run a method, writing PSNR over seconds as it goes; scoring is not timed."""
+    network = load_model("drunet-s") if method.default_model() else None
+    stop = Budget(iterations=iterations - 1) if iterations else None
+    noise = problem.noise
+    run = method.steps(problem.y, problem.operator, network, noise=noise, stop=stop)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    spent, best, reply = 0.0, -math.inf, None
+    with file.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["iteration", "seconds", "psnr"])
+        while True:
+            started = clock()
+            try:
+                step = next(run) if reply is None else run.send(reply)
+            except StopIteration as end:
+                spent += clock() - started
+                result = end.value
+                break
+            spent += clock() - started
+            reply = "the seconds are used up" if budget and spent > budget else None
+            if step.index < 20 or step.index % 25 == 0:
+                score = problem.score(step.estimate())
+                best = max(best, score)
+                writer.writerow([step.index, round(spent, 2), round(score, 3)])
+                text.flush()
+    return {
+        "psnr": round(problem.score(result.image), 3),
+        "seconds": round(spent, 1),
+        "iterations": result.history[-1].index + 1,
+        "best": round(best, 3),
+        "reason": result.stop_reason,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def estimated(problem: Problem) -> float:
+    """Return the noise level that the data show (Donoho's median)."""
+    from napari_fidelity.networks.drunet import noise_level
+
+    return float(noise_level(problem.y).mean())
+
+
+def total_variation(problem: Problem) -> tuple[torch.Tensor, float]:
+    """Return the solution with total variation as prior (FISTA) whose weight gives the best PSNR."""
+    solutions = [fista(problem, strength) for strength in TV_STRENGTHS]
+    scores = [problem.score(x) for x in solutions]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return solutions[best], scores[best]
+
+
+def fista(problem: Problem, strength: float, iterations: int = 100) -> torch.Tensor:
+    """Minimise ``½‖A x − y‖² + λ TV(x)`` (Beck and Teboulle 2009, doi:10.1137/080716542)."""
+    A, y = problem.operator, problem.y
+    x = z = starting_image("measurement", y, A, noise=problem.noise)
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    for _ in range(20):
+        v = A.A_adjoint(A.A(v / v.norm()), x.shape[2:])
+    step, t = 1 / (1.02 * float(v.norm())), 1.0
+    for _ in range(iterations):
+        gradient = A.A_adjoint(A.A(z) - y, x.shape[2:])
+        # the weight is per unit of curvature, so that it means the same for every operator
+        after = TV(weight=1.0).denoise(z - step * gradient, strength)
+        t, before = (1 + math.sqrt(1 + 4 * t * t)) / 2, t
+        x, z = after, after + (before - 1) / t * (after - x)
+    return x
+
+
+# -- tables -----------------------------------------------------------------------------------------------------
+
+
+def tables(rows: Rows, out: Path) -> None:
+    """Write what has been measured, one table for each task."""
+    parts = []
+    for task in dict.fromkeys(row["task"] for row in rows.rows):
+        images = list(dict.fromkeys(row["image"] for row in rows.find(task=task)))
+        methods = [m for m in (*SIMPLE, *METHODS) if rows.find(task=task, method=m)]
+        lines = [[method, *[cell(rows, task, image, method) for image in images]] for method in methods]
+        parts.append(f"## {task}\n\n" + markdown(["method", *images], lines))
+    publish(out / "reconstruction.md", "Reconstruction without training data", [NOTE, *parts])
+
+
+def cell(rows: Rows, task: str, image: str, method: str) -> str:
+    found = rows.find(task=task, image=image, method=method)
+    if not found:
+        return ""
+    row = found[0]
+    return f"{row['psnr']:.2f} ({row['seconds']:.0f} s)" if row["seconds"] >= 10 else f"{row['psnr']:.2f} ({row['seconds']:.1f} s)"
+
+
+NOTE = "PSNR in dB (seconds)."
+
+
+def figure(rows: Rows, out: Path) -> Iterator[Path]:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    main()
