@@ -169,8 +169,7 @@ def test_last_round_of_views_is_averaged() -> None:
     averaged = [step.estimate() for step in method.replace(views=1).steps(y, operator)]
     assert torch.equal(images[0], averaged[0])  # the first view is the image as it is
     raw = [images[2]]
-    for index in range(3, 10):
-        raw.append((index - 1) * images[index] - (index - 2) * images[index - 1])
+    raw += [(count + 1) * images[count + 2] - count * images[count + 1] for count in range(1, 8)]
     assert torch.allclose(images[-1], torch.stack(raw).mean(dim=0), atol=1e-5)
     assert not torch.equal(images[-1], raw[-1])
 
@@ -343,3 +342,16 @@ def test_published_settings() -> None:
     assert method.sigma_f == pytest.approx(3.25 / 255)
     # λ σ² of the uniform deblurring experiment, in gray levels: 0.02 · 2
     assert method.strength / (255 * method.sigma_f) ** 2 * 2 == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(
+    "noise", [PoissonNoise(gain=0.05), PoissonGaussianNoise(gain=0.05, sigma=0.05, offset=0.1)]
+)
+def test_photon_noise_is_made_even_first(noise: Noise) -> None:
+    x = picture(64)
+    y = noise.sample(x, torch.Generator().manual_seed(0))
+    even = run(RED(denoiser=TV()), y, Identity(), noise=noise).image
+    level = float(noise.variance(x).mean().sqrt())
+    uneven = run(RED(denoiser=TV()), y, Identity(), noise=GaussianNoise(sigma=level)).image
+    assert db(even, x) > db(uneven, x)
+    assert float((even - x).mean()) == pytest.approx(0, abs=0.01)

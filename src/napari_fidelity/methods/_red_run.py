@@ -27,6 +27,7 @@ from napari_fidelity.methods.views import VIEWS, from_view, to_view
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.methods.red import RED
+    from napari_fidelity.operators._stabilise import Anscombe
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
@@ -115,8 +116,21 @@ class Run:
     def _denoise(self, x: torch.Tensor, sigma: float, index: int) -> torch.Tensor:
         self._noisy = x
         view = VIEWS[index % self.views]
-        turned = self.options.denoiser.denoise(to_view(x, view), sigma, self.model)
-        return from_view(turned, view) if self.views > 1 else turned
+        turned = to_view(x, view)
+        stable = self.noise.stabilised() if self.noise is not None and self.once else None
+        if stable is None:
+            turned = self.options.denoiser.denoise(turned, sigma, self.model)
+        else:
+            turned = self._denoise_stable(turned, stable)
+        return from_view(turned, view)
+
+    def _denoise_stable(self, x: torch.Tensor, stable: Anscombe) -> torch.Tensor:
+        """Denoise on a scale on which the noise is the same everywhere, brought to [0, 1] for the denoiser."""
+        t = stable(x)
+        low, high = float(t.min()), float(t.max())
+        extent = max(high - low, 1.0)
+        denoised = self.options.denoiser.denoise((t - low) / extent, 1 / extent, self.model)
+        return stable.inverse(denoised * extent + low)
 
     def _solve(self, x: torch.Tensor, sigma: float, index: int) -> torch.Tensor:
         """Return the next ``x``."""

@@ -78,7 +78,7 @@ class DeepRED(DeepPrior):
         """
         from napari_fidelity.denoisers import BM3D
 
-        nlm = NLM(patch_size=5, patch_distance=6, h=0.6)
+        nlm = NLM(patch_size=5, patch_distance=6, h=0.6, joint=False)
         published: dict[Task, dict[str, Any]] = {
             "denoise": {
                 "iterations": 6000,

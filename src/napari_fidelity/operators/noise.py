@@ -15,6 +15,7 @@ from pydantic import Field
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.options import Options
+from napari_fidelity.operators._stabilise import Anscombe
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -43,6 +44,10 @@ class Noise(Options, ABC):
         (Fisher scoring). By default :meth:`variance`.
         """
         return self.variance(prediction)
+
+    def stabilised(self) -> Anscombe | None:
+        """Return the map to a scale on which the noise has the variance 1; ``None`` if it is even already."""
+        return None
 
     @abstractmethod
     def sample(self, clean: Tensor, generator: Generator | None = None) -> Tensor:
@@ -152,6 +157,9 @@ class PoissonNoise(Noise):
         """Return ``gain · (p - offset)``, at least that of :data:`FEWEST_COUNTS`."""
         return self.gain**2 * ((prediction - self.offset) / self.gain).clamp_min(FEWEST_COUNTS)
 
+    def stabilised(self) -> Anscombe:  # noqa: D102 - inherited
+        return Anscombe(self.gain, self.offset)
+
     def sample(self, clean: Tensor, generator: Generator | None = None) -> Tensor:  # noqa: D102 - inherited
         counts = ((clean - self.offset) / self.gain).clamp_min(0)
         return self.gain * torch.poisson(counts, generator=generator) + self.offset
@@ -192,6 +200,9 @@ class PoissonGaussianNoise(Noise):
         """Return ``gain · (p - offset) + sigma²``, at least that of :data:`FEWEST_COUNTS`."""
         counts = (prediction - self.offset) / self.gain
         return self.gain**2 * (counts.clamp_min(0) + (self.sigma / self.gain) ** 2).clamp_min(FEWEST_COUNTS)
+
+    def stabilised(self) -> Anscombe:  # noqa: D102 - inherited
+        return Anscombe(self.gain, self.offset, self.sigma)
 
     def sample(self, clean: Tensor, generator: Generator | None = None) -> Tensor:  # noqa: D102 - inherited
         photons = PoissonNoise(gain=self.gain, offset=self.offset).sample(clean, generator)
