@@ -14,8 +14,9 @@ import napari
 from napari.settings import get_settings
 from qtpy.QtCore import QEventLoop, QTimer
 
+from napari_fidelity.denoisers import NLM
+
 SAMPLE = "portrait"
-NOISY = "saucer"
 SIZE = (1400, 900)
 
 
@@ -27,7 +28,7 @@ def main() -> None:
 
 
 def correct_and_compare(folder: Path) -> None:
-    viewer = opened(SAMPLE)
+    viewer = opened()
     _, correct = viewer.window.add_plugin_dock_widget("napari-fidelity", "Correct")
     wait(3000)
     correct.start()
@@ -46,9 +47,10 @@ def correct_and_compare(folder: Path) -> None:
 
 
 def reconstruct(folder: Path) -> None:
-    viewer = opened(NOISY)
+    viewer = opened()
     _, dock = viewer.window.add_plugin_dock_widget("napari-fidelity", "Reconstruct")
     wait(3000)
+    dock.method.denoiser.show(NLM())
     dock.start()
     until(dock.run.finished)
     viewer.reset_view()
@@ -56,10 +58,10 @@ def reconstruct(folder: Path) -> None:
     viewer.close()
 
 
-def opened(sample: str) -> napari.Viewer:
+def opened() -> napari.Viewer:
     viewer = napari.Viewer()
     viewer.window.resize(*SIZE)
-    viewer.open_sample("napari-fidelity", sample)
+    viewer.open_sample("napari-fidelity", SAMPLE)
     return viewer
 
 

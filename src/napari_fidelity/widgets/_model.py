@@ -198,6 +198,10 @@ class ModelPicker(QWidget):
                 f"It enlarges ×{info.scale}, the image formation asks for ×{self._scale}: it will be adapted by "
                 "leaving trained layers out, which costs quality, or refused where that is impossible."
             )
+        if self._denoiser and info.architecture != _DENOISER:
+            about.append(
+                "It is not told how strong the noise is, and may leave patterns where there is a blur to undo."
+            )
         if info.licence and info.licence not in ("BSD-3-Clause", "MIT", "CC0"):
             about.append(f"Licence: {info.licence}.")
         set_note(self.note, " ".join(about))
