@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +25,10 @@ from napari_fidelity.operators import (
     UniformBlur,
     sampling_mask,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SIGMA = 25 / 255  # of the denoising experiment
 WEAK = 2**0.5 / 255  # of the deblurring experiment
@@ -102,14 +105,13 @@ def microscopy(data: Path) -> Iterator[Problem]:
 def medical(data: Path) -> Iterator[Problem]:
     """60 angles of parallel beam and a quarter of the Fourier samples, of a phantom and of a real slice."""
     phantom = resize_array(shepp_logan_phantom(), (192, 192), anti_aliasing=True).astype(np.float32)
-    images = {"phantom": phantom, "slice": real_slice()}
+    images = {"phantom": phantom, "slice": real_slice(data)}
     for name, image in images.items():
         x = tensor(image)
         radon = Radon(angles=60)
         y = radon.A(x)
         sigma = 0.01 * float(y.max())
         y = y + sigma * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
-        scale = float(y.max())
         yield Problem("tomography", name, x, y, radon, GaussianNoise(sigma=sigma), scored(image))
         mask = sampling_mask(image.shape, acceleration=4, rng=0)
         fourier = Fourier(mask=mask, image="real")
@@ -117,15 +119,12 @@ def medical(data: Path) -> Iterator[Problem]:
         sampled = torch.from_numpy(np.broadcast_to(mask, image.shape).copy()).float()
         y = y + 0.01 * sampled * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
         yield Problem("fourier", name, x, y, fourier, GaussianNoise(sigma=0.01), scored(image))
-        del scale
 
 
-def real_slice() -> np.ndarray:
-    """Return a real slice that comes with scikit-image: a cell, seen by phase imaging, 192 × 192 pixels."""
-    import skimage.data
-
-    image = imread(Path(skimage.data.__file__).parent / "cell.png").astype(np.float32)
-    image = resize_array(crop(image, 512), (192, 192), anti_aliasing=True)
+def real_slice(data: Path) -> np.ndarray:
+    """Return a confocal slice of cells, the average of 50 frames, 192 × 192 pixels."""
+    image = imread(data / "microscopy" / "fmd_bpae_avg50_u8.png").astype(np.float32)
+    image = resize_array(crop(image, 384), (192, 192), anti_aliasing=True)
     return ((image - image.min()) / (image.max() - image.min())).astype(np.float32)
 
 

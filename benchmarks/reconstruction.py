@@ -1,20 +1,18 @@
 """Reconstruction without training data: DIP, RED and DeepRED against the published presets and plain denoisers.
 
 ``python benchmarks/reconstruction.py --tasks denoising --methods red dip`` measures what is missing in the results
-and prints the tables of what there is; ``--tables`` only prints. The published presets run with bfloat16 convolutions
-(benchmarks/dip_speed.py: equal PSNR), which is in their favour.
+and prints the tables of what there is; ``--tables 1`` only prints. The published presets run with bfloat16
+convolutions (benchmarks/dip_speed.py: equal PSNR), which is in their favour.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from _common import Rows, clock, markdown, mean, parse, publish
+from _common import Rows, clock, markdown, parse, publish
 from _reconstruction import SIGMA, TASKS, Problem
 
 from napari_fidelity.denoisers import BM3D, NLM, TV, Denoiser, NetworkDenoiser
@@ -23,14 +21,20 @@ from napari_fidelity.methods import DIP, RED, DeepRED, Method
 from napari_fidelity.methods._start import starting_image
 from napari_fidelity.stopping import Budget
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_fidelity.methods.deepred import Task
+
 PLAIN: dict[str, Denoiser] = {"nlm": NLM(), "bm3d": BM3D(), "drunet-s": NetworkDenoiser()}
 TV_STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # the best of them counts, which no user could know
 
 
 def published(problem: Problem) -> DeepRED:
     """Return the paper's preset for a problem."""
-    task = problem.task.partition("_x")[0]
-    kind = {"deblur_uniform": "deblur", "deblur_gaussian": "deblur", "super_resolution": task}.get(task, "denoise")
+    kinds: tuple[Task, ...] = ("deblur", "super_resolution", "denoise")
+    kind = next((kind for kind in kinds if problem.task.startswith(kind)), "denoise")
     return DeepRED.mataev2019(kind, precision="auto")
 
 
@@ -162,6 +166,7 @@ def tables(rows: Rows, out: Path) -> None:
         lines = [[method, *[cell(rows, task, image, method) for image in images]] for method in methods]
         parts.append(f"## {task}\n\n" + markdown(["method", *images], lines))
     publish(out / "reconstruction.md", "Reconstruction without training data", [NOTE, *parts])
+    figure(out)
 
 
 def cell(rows: Rows, task: str, image: str, method: str) -> str:
@@ -169,14 +174,54 @@ def cell(rows: Rows, task: str, image: str, method: str) -> str:
     if not found:
         return ""
     row = found[0]
-    return f"{row['psnr']:.2f} ({row['seconds']:.0f} s)" if row["seconds"] >= 10 else f"{row['psnr']:.2f} ({row['seconds']:.1f} s)"
+    digits = 0 if row["seconds"] >= 10 else 1
+    return f"{row['psnr']:.2f} ({row['seconds']:.{digits}f} s)"
 
 
-NOTE = "PSNR in dB (seconds)."
+NOTE = (
+    "PSNR in dB (seconds). `start`: the measurement, bicubically enlarged where it is smaller, the scaled adjoint "
+    "where it is no picture; `classical`: that, projected onto the data as far as the noise allows; `tv`: total "
+    "variation, with the weight that gives the best PSNR; `nlm`, `bm3d`, `drunet-s`: these denoisers alone; `red`, "
+    "`dip`, `deepred`: the methods with their defaults; `red-nlm`: RED with non-local means; "
+    "`deepred-mataev2019`: the published settings, with bfloat16 convolutions."
+)
+COLOURS = {
+    "red": "#d62728",
+    "red-nlm": "#ff9896",
+    "dip": "#1f77b4",
+    "deepred": "#2ca02c",
+    "deepred-mataev2019": "#7f7f7f",
+}
 
 
-def figure(rows: Rows, out: Path) -> Iterator[Path]:
-    raise NotImplementedError
+def figure(out: Path) -> None:
+    """Draw PSNR over seconds, one panel for each image that has curves."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for file in sorted((out / "curves").glob("*.csv")):
+        name, _, method = file.stem.rpartition("_")
+        with file.open(encoding="utf-8") as text:
+            points = [(float(row["seconds"]), float(row["psnr"])) for row in csv.DictReader(text)]
+        curves.setdefault(name, {})[method] = points
+    if not curves:
+        return
+    columns = min(3, len(curves))
+    lines = -(-len(curves) // columns)
+    drawing, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 3.1 * lines), squeeze=False)
+    for axis, (name, methods) in zip(axes.flat, curves.items(), strict=False):
+        for method, points in methods.items():
+            axis.plot(*zip(*points, strict=True), label=method, color=COLOURS[method])
+        axis.set(xscale="log", title=name.replace("_", " "), xlabel="seconds", ylabel="PSNR / dB")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    for axis in list(axes.flat)[len(curves) :]:
+        axis.set_visible(False)
+    drawing.tight_layout()
+    drawing.savefig(out / "reconstruction.png", dpi=110)
 
 
 if __name__ == "__main__":

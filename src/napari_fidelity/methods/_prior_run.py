@@ -16,6 +16,7 @@ from napari_fidelity.methods._start import (
     image_sigma,
     is_picture,
     noise_variance,
+    squared_gain,
     starting_image,
 )
 from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
@@ -68,7 +69,7 @@ class Run:
         sigma = math.sqrt(noise_variance(y, operator, self.shape[2:], noise, weights, seed, picture=picture))
         self.noise_db = None if known_variance(noise, y) is None else -20 * math.log10(sigma)
         self.sigma = image_sigma(sigma, operator, self.image)
-        self.gain = (sigma / self.sigma) ** 2
+        self.gain = squared_gain(operator, self.image)
         fitted, held_out = split(y, weights, self.stop, rng)
         self.term = DataTerm(y, operator, noise, fitted, held_out)
         self.members = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from napari_fidelity.methods._start import (
     image_shape,
     image_sigma,
     is_picture,
+    largest_eigenvalue,
     noise_variance,
     starting_image,
 )
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from napari_fidelity.stopping.rules import StoppingRule
 
 _TOLERANCE = 1e-2  # of each proximal step that conjugate gradients solve: the next one begins where it ended
-_POWER = 12  # iterations for the largest eigenvalue of AᵀA
 
 
 class Run:
@@ -180,20 +181,13 @@ class Run:
             slope = slope * self.term.weights
         return adjoint(self.operator, slope, self.shape[2:])
 
-    @property
+    @cached_property
     def _lipschitz(self) -> float:
         """Largest curvature of the data term, by power iteration."""
-        if not hasattr(self, "_curvature"):
-            v = torch.randn(self.shape, generator=torch.Generator().manual_seed(self.seed)).to(self.y)
-            norm = 0.0
-            for _ in range(_POWER):
-                v = adjoint(self.operator, self.operator.A(v / v.norm()), self.shape[2:])
-                norm = float(v.norm())
-            least = self.sigma2
-            if self.noise is not None:
-                least = float(self.noise.surrogate_variance(self.y, self.y).min())
-            self._curvature = 1.05 * norm / least
-        return self._curvature
+        least = self.sigma2
+        if self.noise is not None:
+            least = float(self.noise.surrogate_variance(self.y, self.y).min())
+        return 1.05 * largest_eigenvalue(self.operator, self.x) / least
 
     def _loss(self, prediction: torch.Tensor, sigma: float) -> float:
         """Return the objective per pixel, in squared intensity like the data term."""

@@ -35,13 +35,37 @@ def image_shape(y: torch.Tensor, operator: LinearOperator) -> tuple[int, ...]:
 def image_sigma(sigma: float, operator: LinearOperator, like: torch.Tensor) -> float:
     """Return the noise level of an image whose measurement has noise of level ``sigma``.
 
-    The same where the measurement is a picture of the image. Where it is none, ``sigma`` over the root of the mean
-    eigenvalue of ``AᵀA``: what white noise in the image would have to be to show as much in the measurement.
+    The same where the measurement is a picture of the image. Where it is none, ``σ / ‖A‖``: that of the directions
+    which are measured best.
     """
-    if not isinstance(operator, Operator) or operator.shares_grid:
+    if pictures(operator):
         return sigma
-    probe = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
-    return sigma * math.sqrt(float(probe.square().sum() / operator.A(probe).square().sum()))
+    return sigma / math.sqrt(largest_eigenvalue(operator, like))
+
+
+def squared_gain(operator: LinearOperator, like: torch.Tensor) -> float:
+    """Return the mean square of the measurement for one of the image; 1 where the measurement is a picture."""
+    if pictures(operator):
+        return 1.0
+    return float(operator.A(_probe(like)).square().mean())
+
+
+def largest_eigenvalue(operator: LinearOperator, like: torch.Tensor, iterations: int = 12) -> float:
+    """Return the largest eigenvalue of ``AᵀA`` by power iteration, from below."""
+    v, norm = _probe(like), 0.0
+    for _ in range(iterations):
+        v = adjoint(operator, operator.A(v / v.norm()), like.shape[2:])
+        norm = float(v.norm())
+    return norm
+
+
+def pictures(operator: LinearOperator) -> bool:
+    """Tell whether a measurement shows the image, on a grid of its own maybe."""
+    return not isinstance(operator, Operator) or operator.shares_grid
+
+
+def _probe(like: torch.Tensor) -> torch.Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
 
 
 def is_picture(operator: LinearOperator, x: torch.Tensor) -> bool:
@@ -121,8 +145,7 @@ def _measurement(
     y: torch.Tensor, operator: LinearOperator, shape: tuple[int, ...], weights: torch.Tensor | None
 ) -> torch.Tensor:
     """Return the measurement on the image's grid."""
-    pictures = not isinstance(operator, Operator) or operator.shares_grid
-    if pictures and y.shape[:2] == shape[:2]:
+    if pictures(operator) and y.shape[:2] == shape[:2]:
         if y.shape == shape:
             return y.clone()
         return resize(y, shape[2:])
