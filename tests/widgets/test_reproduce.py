@@ -19,6 +19,7 @@ from napari_fidelity.pipeline import ModelReference, Recipe, run_recipe
 from napari_fidelity.stopping import Budget
 from napari_fidelity.widgets._layers import Source, add_result
 from napari_fidelity.widgets._reproduce import ReproduceBar, in_words, recipe_of
+from napari_fidelity.widgets._triton import keep_triton_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,7 @@ def result_layer(
             break
     if recipe.method.reads_measurement:
         recipe = recipe.replace(model=ModelReference(name=str(model_file)))
+    keep_triton_out()  # the run is none of a dock's, which would see to it
     return add_result(viewer, source, drain(run_recipe(recipe, image, device="cpu")).image, name="result")
 
 
