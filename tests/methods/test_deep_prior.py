@@ -17,6 +17,7 @@ from napari_fidelity.denoisers import BM3D, NLM, TV, NetworkDenoiser
 from napari_fidelity.methods import DIP, DeepRED
 from napari_fidelity.methods._prior_run import Window
 from napari_fidelity.methods._splitting import Splitting
+from napari_fidelity.methods.data_term import split
 from napari_fidelity.networks.untrained import DeepDecoder, Skip
 from napari_fidelity.operators import (
     Downsample,
@@ -52,11 +53,11 @@ def db(x: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def dip(**changes: Any) -> DIP:
-    return DIP(**{"network": SMALL, "iterations": 30, "precision": "float32", **changes})
+    return DIP(**{"network": SMALL, "iterations": 30, "precision": "float32", "hold_out": 0.0, **changes})
 
 
 def deepred(**changes: Any) -> DeepRED:
-    known = {"network": SMALL, "iterations": 30, "precision": "float32", "denoiser": TV()}
+    known = {"network": SMALL, "iterations": 30, "precision": "float32", "hold_out": 0.0, "denoiser": TV()}
     return DeepRED(**{**known, **changes})
 
 
@@ -171,6 +172,49 @@ def test_returned_is_the_best_of_the_rule(rule: Any) -> None:
     best = min(images, key=lambda index: images[index][0])
     assert best == max(images) - 25
     assert torch.equal(result.image, images[best][1])
+
+
+def test_default_holds_pixels_out_and_never_overfits() -> None:
+    """The image returned stays near the best one, however long the run goes on."""
+    x = picture()
+    y = noisy(x, 0.2)
+    method = dip(hold_out=0.1, network=Skip(width=16, scales=3), average=0.9, learning_rate=0.03)
+    rule = method.default_stop()
+    assert isinstance(rule, HeldOut)
+    assert rule.fraction == 0.1
+    curve = [db(step.estimate(), x) for step in method.replace(iterations=900).steps(
+        y, Identity(), stop=rule.replace(patience=10_000)
+    )]  # fmt: skip
+    returned = run(method.replace(iterations=900), y, Identity(), stop=rule.replace(patience=10_000)).image
+    assert curve[-1] < max(curve) - 1
+    assert db(returned, x) > max(curve) - 0.5
+
+
+def test_photons_are_held_out() -> None:
+    noise = PoissonNoise(gain=0.02, offset=0.05)
+    y = noise.sample(picture() + 0.05, torch.Generator().manual_seed(0))
+    part = split(y, noise, None, HeldOut(of="counts", fraction=0.25), torch.Generator().manual_seed(0))
+    assert part.target is not None
+    photons = (y - 0.05) / 0.02
+    fitted, held = ((image - 0.05) / 0.02 for image in (part.y, part.target))
+    assert torch.allclose(0.75 * fitted + 0.25 * held, photons.round(), atol=1e-3)
+    assert float(held.sum() / photons.sum()) == pytest.approx(1, abs=0.03)
+    assert isinstance(part.noise, PoissonNoise)
+    assert part.noise.gain == pytest.approx(0.02 / 0.75)
+    assert "held_out" in run(dip(), y, Identity(), noise=noise, stop=HeldOut(of="counts")).history[0].scores
+    with pytest.raises(OptionError, match="photon noise"):
+        run(dip(), y, Identity(), noise=NOISE, stop=HeldOut(of="counts"))
+
+
+def test_held_out_pixels_are_not_looked_at() -> None:
+    y = picture()
+    part = split(y, None, None, HeldOut(fraction=0.3), torch.Generator().manual_seed(0))
+    assert part.held_out is not None
+    assert part.weights is not None
+    marked = split(torch.where(part.held_out > 0, 9.0, y), None, None, HeldOut(fraction=0.3),
+                   torch.Generator().manual_seed(0))  # fmt: skip
+    assert torch.equal(part.y, marked.y)
+    assert not bool(((part.held_out > 0) & (part.weights > 0)).any())
 
 
 def test_window_of_outputs() -> None:

@@ -26,7 +26,7 @@ from napari_fidelity.methods.base import (
     check_measurement,
     generator,
 )
-from napari_fidelity.methods.data_term import DataTerm, image_mask, split, total_variation
+from napari_fidelity.methods.data_term import image_mask, split, total_variation
 from napari_fidelity.methods.last_layer import Change, Pass, Regression, first_pass, run_network
 from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for
@@ -91,9 +91,8 @@ class Run:
         self.shown, first = given.show(y, first)
         # The first iteration looks at the same; without gradients it need not run the network again.
         self.start = start if self.shown is y and self.last is not None else None
-        fitted, held_out = split(y, weights, self.stop, self.rng)
         mask = image_mask(options.mask, first)
-        self.term = DataTerm(y, operator, noise, fitted, held_out, mask)
+        self.term = split(y, noise, weights, self.stop, self.rng).term(operator, mask)
         self.copy = None
         if options.pairs != 0 and weights is None:
             self.copy = given.coarser(self.shown, first.shape[2:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,7 @@ from napari_fidelity.methods._start import (
     starting_image,
 )
 from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
-from napari_fidelity.methods.data_term import DataTerm, split
+from napari_fidelity.methods.data_term import split
 from napari_fidelity.methods.deep_prior import INPUTS
 from napari_fidelity.methods.scores import known_variance, lr_psnr
 from napari_fidelity.networks._untrained_module import channels_last
@@ -55,23 +56,22 @@ class Run:
     ) -> None:
         self.started = time.perf_counter()
         y, weights = check_measurement(y, weights)
-        self.options, self.operator, self.y = options, operator, y
+        self.options, self.operator = options, operator
         self.stop, rng = stop or options.default_stop(), generator(rng)
-        self.shape = image_shape(y, operator)
-        if isinstance(options.start, str) and options.start == "noise":
-            self.image = starting_image("measurement", y, operator, weights=weights)
-            shown = None
-        else:
-            self.image = shown = starting_image(options.start, y, operator, noise=noise, weights=weights)
-        check_fit(operator, self.image, y)
         seed = rng.initial_seed()
-        picture = weights is None and is_picture(operator, self.image)
+        self.shape = image_shape(y, operator)
+        picture = weights is None and is_picture(operator, y, self.shape)
         sigma = math.sqrt(noise_variance(y, operator, self.shape[2:], noise, weights, seed, picture=picture))
         self.noise_db = None if known_variance(noise, y) is None else -20 * math.log10(sigma)
+        self.term = split(y, noise, weights, self.stop, rng).term(operator)
+        known = partial(starting_image, y=self.term.y, operator=operator, weights=self.term.weights)
+        if isinstance(options.start, str) and options.start == "noise":
+            self.image, shown = known("measurement"), None
+        else:
+            self.image = shown = known(options.start, noise=self.term.noise)
+        check_fit(operator, self.image, y)
         self.sigma = image_sigma(sigma, operator, self.image)
         self.gain = squared_gain(operator, self.image)
-        fitted, held_out = split(y, weights, self.stop, rng)
-        self.term = DataTerm(y, operator, noise, fitted, held_out)
         self.members = [
             Member(options, self.shape, shown, seed + number, y.device) for number in range(options.runs)
         ]
@@ -129,7 +129,7 @@ class Run:
         """Return by how many dB the residual is smaller than the noise."""
         if self.noise_db is None:
             return None
-        return lr_psnr(prediction - self.y, self.term.weights) - self.noise_db
+        return lr_psnr(prediction - self.term.y, self.term.weights) - self.noise_db
 
 
 class Member:
@@ -162,7 +162,9 @@ class Member:
         """Return the network's image in float32, differentiable."""
         z = self.z
         if self.input_noise:
-            z = torch.empty_like(z).normal_(0, self.input_noise, generator=self.rng).add_(z)
+            # drawn in the order of the channels-last memory: torch is slow in any other
+            noise = torch.empty((len(z), *z.shape[2:], z.shape[1]), device=z.device)
+            z = noise.normal_(0, self.input_noise, generator=self.rng).movedim(-1, 1).add_(z)
         with torch.enable_grad(), self.autocast:
             image: torch.Tensor = self.network(z)
         return image.float()

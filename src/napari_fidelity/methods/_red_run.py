@@ -21,7 +21,7 @@ from napari_fidelity.methods._start import (
     starting_image,
 )
 from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
-from napari_fidelity.methods.data_term import DataTerm, split
+from napari_fidelity.methods.data_term import split
 from napari_fidelity.methods.projection import proximal
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
@@ -53,18 +53,18 @@ class Run:
     ) -> None:
         self.started = time.perf_counter()
         y, weights = check_measurement(y, weights)
-        self.options, self.operator, self.y, self.model = options, operator, y, model
-        self.noise = noise if known_variance(noise, y) is not None else None
+        self.options, self.operator, self.model = options, operator, model
         self.stop, rng = stop or options.default_stop(), generator(rng)
-        self.shape = image_shape(y, operator)
-        self.x = starting_image(options.start, y, operator, noise=noise, weights=weights)
-        check_fit(operator, self.x, y)
         self.seed = rng.initial_seed()
-        picture = weights is None and is_picture(operator, self.x)
-        self.sigma2 = noise_variance(y, operator, self.shape[2:], noise, weights, self.seed, picture=picture)
+        self.shape = image_shape(y, operator)
+        picture = weights is None and is_picture(operator, y, self.shape)
+        self.term = split(y, noise, weights, self.stop, rng).term(operator)
+        self.y, noise, weights = self.term.y, self.term.noise, self.term.weights
+        self.noise = noise if known_variance(noise, self.y) is not None else None
+        self.x = starting_image(options.start, self.y, operator, noise=noise, weights=weights)
+        check_fit(operator, self.x, self.y)
+        self.sigma2 = noise_variance(self.y, operator, self.shape[2:], noise, weights, self.seed, picture=picture)
         self.sigma_f = options.sigma_f or max(image_sigma(math.sqrt(self.sigma2), operator, self.x), LEAST_SIGMA)
-        fitted, held_out = split(y, weights, self.stop, rng)
-        self.term = DataTerm(y, operator, noise, fitted, held_out)
         self.once = options.sigma_start > 0 and options.solver == "fixed_point" and picture
         self.views = options.views if y.ndim == 4 else 1
         self.iterations = self.views if self.once else options.iterations

@@ -68,11 +68,12 @@ def _probe(like: torch.Tensor) -> torch.Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
 
 
-def is_picture(operator: LinearOperator, x: torch.Tensor) -> bool:
-    """Tell whether the measurement of an image like ``x`` is that image itself."""
-    probe = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    seen = operator.A(probe)
-    return seen.shape == probe.shape and torch.equal(seen, probe)
+def is_picture(operator: LinearOperator, y: torch.Tensor, shape: Sequence[int]) -> bool:
+    """Tell whether a measurement ``y`` of an image of this shape is that image itself."""
+    if tuple(shape) != tuple(y.shape):
+        return False
+    probe = _probe(y)
+    return torch.equal(operator.A(probe), probe)
 
 
 def noise_variance(

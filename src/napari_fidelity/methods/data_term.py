@@ -12,6 +12,7 @@ from torch import nn
 from napari_fidelity.core.errors import OptionError, ShapeError
 from napari_fidelity.methods.base import apply_to_features, call_operator
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
+from napari_fidelity.operators.noise import PoissonNoise
 from napari_fidelity.operators.resample import resize
 from napari_fidelity.stopping.rules import HeldOut
 
@@ -42,6 +43,8 @@ class DataTerm:
         1 at observed pixels that are kept out of the fit, or ``None``.
     mask
         Weight of each image pixel for Lucas 2020, eq. 2, ``(N, 1 or C, *n)``, or ``None``.
+    target
+        What is held out, where that is another measurement than ``y``; or ``None``.
     """
 
     y: torch.Tensor
@@ -50,6 +53,7 @@ class DataTerm:
     weights: torch.Tensor | None = None
     held_out: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    target: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the loss of an image ``x``."""
@@ -112,7 +116,8 @@ class DataTerm:
         if self.noise is not None and self._variance is not None:
             scores["discrepancy"] = float(self.noise.discrepancy(prediction, self.y, self.weights))
         if self.held_out is not None:
-            scores["held_out"] = mean_square(residual, self.held_out)
+            target = self.y if self.target is None else self.target
+            scores["held_out"] = mean_square(prediction - target, self.held_out)
         return scores
 
 
@@ -146,27 +151,91 @@ def image_mask(mask: str | NDArray[np.floating[Any]], first: torch.Tensor) -> to
     return weights
 
 
+@dataclass(frozen=True)
+class Split:
+    """A measurement in two: the part to fit, and the part that is held out.
+
+    Attributes
+    ----------
+    y, noise, weights
+        To fit, as for :class:`DataTerm`.
+    held_out, target
+        As for :class:`DataTerm`; ``None`` where nothing is held out.
+    """
+
+    y: torch.Tensor
+    noise: Noise | None
+    weights: torch.Tensor | None
+    held_out: torch.Tensor | None = None
+    target: torch.Tensor | None = None
+
+    def term(self, operator: LinearOperator, mask: torch.Tensor | None = None) -> DataTerm:
+        """Return the data term of the part to fit."""
+        return DataTerm(self.y, operator, self.noise, self.weights, self.held_out, mask, self.target)
+
+
 def split(
-    y: torch.Tensor, weights: torch.Tensor | None, stop: StoppingRule, rng: torch.Generator
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Return the weights of the pixels to fit and of those held out, if the stopping rule asks for any.
+    y: torch.Tensor,
+    noise: Noise | None,
+    weights: torch.Tensor | None,
+    stop: StoppingRule,
+    rng: torch.Generator,
+) -> Split:
+    """Return the measurement, split if the stopping rule asks for it.
 
     Raises
     ------
     OptionError
-        If the measurement is too small for both.
+        If the measurement is too small for both parts, or photons are to be split without photon noise.
     """
-    fraction = next((part.fraction for part in stop.parts() if isinstance(part, HeldOut)), None)
-    if fraction is None:
-        return weights, None
+    rule = next((part for part in stop.parts() if isinstance(part, HeldOut)), None)
+    if rule is None:
+        return Split(y, noise, weights)
+    if rule.of == "counts":
+        return _photons(y, noise, weights, rule.fraction, rng)
     seen = torch.ones_like(y[:1, :1]) if weights is None else weights
-    draw = (torch.rand(y.shape[2:], generator=rng) < fraction).to(y)
+    draw = (torch.rand(y.shape[2:], generator=rng) < rule.fraction).to(y)
     held_out, fitted = seen * draw, seen * (1 - draw)
     if not bool((held_out > 0).any()) or not bool((fitted > 0).any()):
         raise OptionError(
-            "The measurement is too small to hold pixels out", found=f"{tuple(y.shape)}, share {fraction}"
+            "The measurement is too small to hold pixels out", found=f"{tuple(y.shape)}, share {rule.fraction}"
         )
-    return fitted, held_out
+    return Split(torch.where(draw > 0, _from_neighbours(y, fitted), y), noise, fitted, held_out, y)
+
+
+def _from_neighbours(y: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the pixels around each that have a weight; what was held out must not be looked at."""
+    pool = nn.functional.avg_pool2d if y.ndim == 4 else nn.functional.avg_pool3d
+    weights = weights.expand_as(y)
+    seen = pool(weights, 3, 1, 1)
+    mean = (y * weights).sum() / weights.sum()
+    return torch.where(seen > 0, pool(y * weights, 3, 1, 1) / seen.clamp_min(1e-6), mean)
+
+
+def _photons(
+    y: torch.Tensor, noise: Noise | None, weights: torch.Tensor | None, fraction: float, rng: torch.Generator
+) -> Split:
+    """Hold a share of every pixel's photons out: two Poisson variables that know nothing of each other.
+
+    A photon is held out with probability ``fraction`` (binomial thinning); both parts are scaled to the brightness
+    of the whole.
+    """
+    if not isinstance(noise, PoissonNoise):
+        raise OptionError(
+            "Photons can only be held out of a measurement with photon noise",
+            found="no noise model" if noise is None else f"{noise.kind} noise",
+            do="Give the noise as poisson, or hold pixels out",
+        )
+    counts = ((y - noise.offset) / noise.gain).round().clamp_min(0).cpu()
+    held = torch.binomial(counts, torch.full_like(counts, fraction), generator=rng)
+    if not bool((held > 0).any()) or not bool((counts > held).any()):
+        raise OptionError("There are too few photons to hold some out", found=f"{int(counts.sum())}")
+    fitted, target = (
+        (part / share * noise.gain + noise.offset).to(y)
+        for part, share in ((counts - held, 1 - fraction), (held, fraction))
+    )
+    seen = torch.ones_like(y[:1, :1]) if weights is None else weights
+    return Split(fitted, noise.replace(gain=noise.gain / (1 - fraction)), weights, seen, target)
 
 
 def edge_mask(x: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from napari_fidelity.core.options import Array
 from napari_fidelity.methods.base import Method
 from napari_fidelity.networks.untrained import AnyUntrained, Skip
-from napari_fidelity.stopping.rules import StoppingRule, WindowedVariance
+from napari_fidelity.stopping.rules import Budget, HeldOut, StoppingRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 INPUTS = 32
 """Channels of the network's input (Ulyanov 2018)."""
+
+
+_PATIENCE = 300  # iterations without improvement of what is held out; single ones say little
 
 
 class DeepPrior(Method):
@@ -64,6 +67,13 @@ class DeepPrior(Method):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the network; auto takes bfloat16 where the processor is faster in it."
     )
+    hold_out: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of the measurement that the network never sees, by which the iteration is chosen; 0 "
+        "runs all iterations and returns the last. Other stopping rules take its place.",
+    )
     iteration: int | None = Field(
         None,
         ge=0,
@@ -80,8 +90,10 @@ class DeepPrior(Method):
         return self
 
     def default_stop(self) -> StoppingRule:
-        """Return the rule that ends the run if none is given."""
-        return WindowedVariance()
+        """Return the rule that ends the run if none is given: pixels that are held out get worse."""
+        if self.hold_out == 0:
+            return Budget(iterations=self.iterations)  # which the run itself ends before
+        return HeldOut(fraction=self.hold_out, patience=_PATIENCE)
 
     def memory(
         self,

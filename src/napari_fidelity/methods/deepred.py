@@ -121,6 +121,7 @@ class DeepRED(DeepPrior):
             "start": "noise",
             "update": "fixed_point",
             "average": 0.99,
+            "hold_out": 0.0,
             "sigmoid": True,
             "clip": True,
             "precision": "float32",

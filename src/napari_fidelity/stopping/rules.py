@@ -120,7 +120,11 @@ class HeldOut(StoppingRule):
     kind: Literal["held_out"] = "held_out"
     needs: ClassVar[frozenset[str]] = frozenset({"held_out"})
     best: ClassVar[str | None] = "held_out"
-    fraction: float = Field(0.05, gt=0, lt=1, description="Share of the measurement pixels that are held out.")
+    fraction: float = Field(0.05, gt=0, lt=1, description="Share of the measurement that is held out.")
+    of: Literal["pixels", "counts"] = Field(
+        "pixels",
+        description="What is held out: pixels, or photons of every pixel (where the noise model is photon noise).",
+    )
     patience: int = Field(10, ge=1, description="Iterations without improvement before stopping.")
 
     def watch(self) -> Watcher:
