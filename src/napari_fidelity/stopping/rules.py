@@ -10,13 +10,11 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from napari_fidelity.core.options import Options, flattened
 from napari_fidelity.core.spec import parse_sum, write_sum
+from napari_fidelity.stopping._watchers import not_improving, plateau
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_fidelity.core.step import Step
-
-    Watcher = Callable[[Step[Any]], str | None]
+    from napari_fidelity.stopping._watchers import Watcher
 
 
 class StoppingRule(Options, ABC):
@@ -59,7 +57,7 @@ class LRPSNRGain(StoppingRule):
 
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the score ``lr_psnr``."""
-        return _plateau("lr_psnr", +1, self.delta, self.window, "PSNR on the measurement rose", "dB")
+        return plateau("lr_psnr", +1, self.delta, self.window, "PSNR on the measurement rose", "dB")
 
 
 class LRLPIPSDrop(StoppingRule):
@@ -72,7 +70,7 @@ class LRLPIPSDrop(StoppingRule):
 
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the score ``lr_lpips``."""
-        return _plateau("lr_lpips", -1, self.delta, self.window, "LPIPS on the measurement fell", "")
+        return plateau("lr_lpips", -1, self.delta, self.window, "LPIPS on the measurement fell", "")
 
 
 class LRPSNRLevel(StoppingRule):
@@ -129,7 +127,7 @@ class HeldOut(StoppingRule):
 
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the score ``held_out``."""
-        return _not_improving("held_out", self.patience, "held-out pixels were best at iteration {}")
+        return not_improving("held_out", self.patience, "held-out pixels were best at iteration {}")
 
 
 class WindowedVariance(StoppingRule):
@@ -151,7 +149,7 @@ class WindowedVariance(StoppingRule):
 
     def watch(self) -> Watcher:
         """Return a fresh watcher; it reads the score ``variance``, which is there once the window is full."""
-        return _not_improving("variance", self.patience, "successive outputs agreed best at iteration {}")
+        return not_improving("variance", self.patience, "successive outputs agreed best at iteration {}")
 
 
 class Settled(StoppingRule):
@@ -239,40 +237,6 @@ class AnyOf(StoppingRule):
     def parts(self) -> tuple[StoppingRule, ...]:
         """Return the single rules."""
         return tuple(self.rules)
-
-
-def _plateau(score: str, sign: int, delta: float, window: int, phrase: str, unit: str) -> Watcher:
-    values: list[float] = []
-
-    def look(step: Step[Any]) -> str | None:
-        values.append(sign * step.scores[score])
-        if len(values) <= window:
-            return None
-        new, old = max(values[-window:]), max(values[:-window])
-        gain = 0.0 if new == old else new - old  # both are infinite once nothing is left to explain
-        if gain >= delta:
-            return None
-        over = "iteration" if window == 1 else f"{window} iterations"
-        return f"{phrase} by {max(gain, 0.0):.3g} {unit} over the last {over}, less than {delta:g}".replace(
-            "  ", " "
-        )
-
-    return look
-
-
-def _not_improving(score: str, patience: int, phrase: str) -> Watcher:
-    best, best_at = math.inf, 0
-
-    def look(step: Step[Any]) -> str | None:
-        nonlocal best, best_at
-        value = step.scores.get(score, math.inf)
-        if value < best or best == math.inf:
-            best, best_at = value, step.index
-        if step.index - best_at < patience:
-            return None
-        return f"{phrase.format(best_at)} and have not improved since"
-
-    return look
 
 
 def parse_stop(text: str) -> StoppingRule:
