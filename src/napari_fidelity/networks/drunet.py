@@ -7,6 +7,7 @@ Zhang, Li, Zuo, Zhang, Van Gool, Timofte, "Plug-and-Play Image Restoration with 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -28,8 +29,8 @@ _STEP = 2 ** (_LEVELS - 1)  # pixels of the image for one of the coarsest level
 class DRUNet(RestorationNetwork):
     """DRUNet: four levels of residual blocks, no biases, the noise level as one more channel of the input.
 
-    Maps noisy images (N, C, H, W) in [0, 1] to clean ones of the same size; any size from 1 × 1. Without biases the
-    network is nearly homogeneous: a larger range of intensities with as much more noise gives the same image.
+    Maps noisy images (N, C, H, W) in [0, 1] to clean ones of the same size; any size from 1 × 1. Without biases
+    the network is nearly homogeneous: a larger range of intensities with as much more noise gives the same image.
 
     Parameters
     ----------
@@ -61,11 +62,9 @@ class DRUNet(RestorationNetwork):
         self.n_blocks = check_integer("DRUNet", "n_blocks", n_blocks, 1, 64)
         f = self.n_feats
         self.m_head = nn.Conv2d(n_channels + 1, f[0], 3, padding=1, bias=False)
-        self.m_down1, self.m_down2, self.m_down3 = (self._down(a, b) for a, b in zip(f[:-1], f[1:], strict=True))
+        self.m_down1, self.m_down2, self.m_down3 = (self._down(a, b) for a, b in pairwise(f))
         self.m_body = nn.Sequential(*self._blocks(f[-1]))
-        self.m_up3, self.m_up2, self.m_up1 = (
-            self._up(a, b) for a, b in zip(f[:0:-1], f[-2::-1], strict=True)
-        )
+        self.m_up3, self.m_up2, self.m_up1 = (self._up(a, b) for a, b in pairwise(f[::-1]))
         self.m_tail = nn.Conv2d(f[0], n_channels, 3, padding=1, bias=False)
 
     def _blocks(self, width: int) -> list[nn.Module]:
