@@ -162,7 +162,8 @@ class _Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.res(x)
+        refined: Tensor = x + self.res(x)
+        return refined
 
 
 @torch.no_grad()
