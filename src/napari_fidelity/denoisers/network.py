@@ -39,9 +39,8 @@ class NetworkDenoiser(Denoiser):
         assert network is not None  # Denoiser.denoise has seen to it
         _check_network(network, x)
         images = x if x.ndim == 4 else x.movedim(2, 1).flatten(0, 1)
-        fold = getattr(network, "n_channels", None) not in (None, x.shape[1])
+        adapted, fold = prepared(network, x.shape[1])
         planes = images.reshape(-1, 1, *images.shape[2:]) if fold else images
-        adapted = _adapted(network, fold)
         count = max(1, AT_ONCE // planes[0, 0].numel())
         with autocast(self.precision, x.device):
             output = torch.cat([_run(adapted, part, sigma) for part in torch.split(planes, count)])
@@ -64,14 +63,15 @@ def _check_network(network: Network, x: Tensor) -> None:
             raise DeviceError("Network and image are on different devices", found=f"{device} and {x.device}")
 
 
-def _adapted(network: Network, fold: bool) -> Network:
-    """Return the network as it is run: on [0, 1], and on single channels where they go through it as a batch."""
+def prepared(network: Network, channels: int) -> tuple[Network, bool]:
+    """Return the network as it is run on so many channels, and whether they go through it as a batch of planes."""
     from napari_fidelity.networks.adapters import for_gray, for_unit_range
 
+    fold = getattr(network, "n_channels", None) not in (None, channels)
     if not isinstance(network, torch.nn.Module):
-        return network
+        return network, fold
     network = for_unit_range(network)
-    return for_gray(network) if fold else network
+    return (for_gray(network) if fold else network), fold
 
 
 def _run(network: Network, x: Tensor, sigma: float) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_fidelity.methods._anderson import Anderson
+from napari_fidelity.methods._denoising import Denoising
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._splitting import LEAST_SIGMA
 from napari_fidelity.methods._start import (
@@ -29,7 +30,6 @@ from napari_fidelity.methods.views import VIEWS, from_view, to_view
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.methods.red import RED
-    from napari_fidelity.operators._stabilise import Anscombe
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
@@ -65,9 +65,9 @@ class Run:
         check_fit(operator, self.x, self.y)
         self.sigma2 = noise_variance(self.y, operator, self.shape[2:], noise, weights, self.seed, picture=picture)
         self.sigma_f = options.sigma_f or max(image_sigma(math.sqrt(self.sigma2), operator, self.x), LEAST_SIGMA)
-        self.once = options.sigma_start > 0 and options.solver == "fixed_point" and picture
+        self.falls = options.sigma_start > self.sigma_f
+        self.plain = picture and options.sigma_start > 0 and options.solver == "fixed_point"
         self.views = options.views if y.ndim == 4 else 1
-        self.iterations = self.views if self.once else options.iterations
         self.anderson = Anderson() if options.acceleration == "anderson" else None
         self.u = torch.zeros_like(self.x)  # the multiplier of ADMM
         self.denoised = self.x
@@ -76,22 +76,17 @@ class Run:
 
     def steps(self) -> Steps:
         """Yield one step per iteration; return the result."""
+        if self.plain:
+            return Denoising(self).steps()
         options = self.options
-        last = self.iterations - 1 if options.iteration is None else min(options.iteration, self.iterations - 1)
-        return iterate(
-            options,
-            self.stop,
-            self._advance,
-            started=self.started,
-            last=last,
-            weight=self._weight,
-            at_the_end="the measurement is the image itself with noise: it is denoised" if self.once else "",
-        )
+        last = options.iterations - 1
+        if options.iteration is not None:
+            last = min(options.iteration, last)
+        return iterate(options, self.stop, self._advance, started=self.started, last=last, weight=self._weight)
 
     def _weight(self, count: int) -> float:
         """Return the newest image's weight: the last round of views is averaged where the level falls."""
-        falls = self.options.sigma_start > self.sigma_f or self.once
-        return 1 / max(1, count - (self.iterations - self.views)) if falls else 1.0
+        return 1 / max(1, count - (self.options.iterations - self.views)) if self.falls else 1.0
 
     @torch.no_grad()
     def _advance(self, index: int) -> Iterate:
@@ -109,35 +104,21 @@ class Run:
         """Return the noise level for the denoiser, and whether it stays the same from now on."""
         options = self.options
         first = options.sigma_start
-        if self.once or first <= self.sigma_f or options.iterations == 1:
-            return self.sigma_f, not self.once
+        if not self.falls or options.iterations == 1:
+            return self.sigma_f, True
         share = index / (options.iterations - 1)
         return first * (self.sigma_f / first) ** share, False
 
     def _denoise(self, x: torch.Tensor, sigma: float, index: int) -> torch.Tensor:
         self._noisy = x
         view = VIEWS[index % self.views]
-        turned = to_view(x, view)
-        stable = self.noise.stabilised() if self.noise is not None and self.once else None
-        if stable is None:
-            turned = self.options.denoiser.denoise(turned, sigma, self.model)
-        else:
-            turned = self._denoise_stable(turned, stable)
-        return from_view(turned, view)
-
-    def _denoise_stable(self, x: torch.Tensor, stable: Anscombe) -> torch.Tensor:
-        """Denoise on a scale on which the noise is the same everywhere, brought to [0, 1] for the denoiser."""
-        t = stable(x)
-        low, high = float(t.min()), float(t.max())
-        extent = max(high - low, 1.0)
-        denoised = self.options.denoiser.denoise((t - low) / extent, 1 / extent, self.model)
-        return stable.inverse(denoised * extent + low)
+        return from_view(self.options.denoiser.denoise(to_view(x, view), sigma, self.model), view)
 
     def _solve(self, x: torch.Tensor, sigma: float, index: int) -> torch.Tensor:
         """Return the next ``x``."""
         weight = self.options.strength / sigma**2  # λ
         if self.options.solver == "fixed_point":
-            if self.options.output == "denoised" and not self.once:
+            if self.options.output == "denoised":
                 x = self._nearest(x, self.denoised, weight)
             self.denoised = self._denoise(x, sigma, index)
             return x if self.options.output == "denoised" else self._nearest(x, self.denoised, weight)

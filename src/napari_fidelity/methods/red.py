@@ -34,7 +34,9 @@ class RED(Method):
 
     By default the level falls geometrically over the iterations, from ``sigma_start`` to ``sigma_f``: coarse
     structure first, then detail; the denoised images of the last round of views are averaged and returned. A plain
-    noisy image is denoised in each view and averaged. :meth:`romano2017` keeps it fixed, as published.
+    noisy image (``A`` is the identity) needs no iteration: a denoising network is adapted to it
+    (:class:`napari_fidelity.methods._adaptation.Adaptation`), it is denoised in each view, and these are averaged;
+    photon noise is made even before. :meth:`romano2017` keeps it fixed, as published.
     """
 
     kind: Literal["red"] = "red"
@@ -61,6 +63,13 @@ class RED(Method):
     sigma_start: float = Field(
         0.2, ge=0, le=1, description="Noise level that it is told at first; below sigma_f, the same throughout."
     )
+    adapt: int = Field(
+        40,
+        ge=0,
+        le=10_000,
+        description="Steps in which a denoising network is fine-tuned on the measurement itself, where that is a "
+        "plain noisy image; 0 takes it as it is.",
+    )
     views: Literal[1, 8] = Field(
         8,
         description="Flips and turns of the image that the denoiser goes through, one in each iteration; volumes "
@@ -85,8 +94,9 @@ class RED(Method):
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
-        if self.iteration is not None and self.iteration >= self.iterations:
-            raise ValueError(f"iteration {self.iteration} lies beyond the {self.iterations} iterations asked for")
+        most = max(self.iterations, self.adapt + self.views)
+        if self.iteration is not None and self.iteration >= most:
+            raise ValueError(f"iteration {self.iteration} lies beyond the {most} iterations there can be")
         return self
 
     @classmethod
@@ -101,6 +111,7 @@ class RED(Method):
             "sigma_f": 3.25 / 255,
             "sigma_start": 0.0,
             "views": 1,
+            "adapt": 0,
             "start": "measurement",
             "output": "image",
         }
