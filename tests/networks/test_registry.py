@@ -16,6 +16,7 @@ from napari_fidelity.networks.base import RestorationNetwork
 CASES = [
     pytest.param(name, {"n_feats": 4, "n_blocks": 2, **config}, id=f"{name}-{index}")
     for name, configs in {
+        "DRUNet": [{"n_feats": [4, 5, 6, 7]}, {"n_feats": [4, 4, 4, 4], "n_channels": 1}],
         "EDSR": [{"scale": 1}, {"scale": 3}, {"n_channels": 1}, {"n_channels": 5, "scale": 2}],
         "EnhanceNet": [{}, {"factors": [2, 1]}, {"factors": [3, 1], "n_channels": 1}, {"n_channels": 2}],
     }.items()
@@ -71,7 +72,7 @@ def test_the_contract(name: str, config: dict[str, object]) -> None:
 def test_unknown_names_and_settings_are_named() -> None:
     with pytest.raises(ArchitectureError, match="Did you mean 'EnhanceNet'"):
         networks.build("enhancenet", {})
-    with pytest.raises(ArchitectureError, match="Known: EDSR"):
+    with pytest.raises(ArchitectureError, match="Known: DRUNet, EDSR"):
         networks.build("zzz", {})
     with pytest.raises(ArchitectureError, match="n_features"):
         networks.build("EDSR", {"n_features": 3})
@@ -91,9 +92,10 @@ def test_unknown_weights_are_described() -> None:
 @pytest.mark.parametrize(("name", "config"), CASES)
 def test_misshapen_weights_are_described(name: str, config: dict[str, object]) -> None:
     weights = networks.build(name, config).state_dict()
+    first = next(iter(weights))
     for shape in [(), (0, 0, 3, 3)]:
         with pytest.raises(ArchitectureError):
-            cls, inferred = networks.detect(weights | {"head.weight": torch.zeros(shape)})
+            cls, inferred = networks.detect(weights | {first: torch.zeros(shape)})
             cls(**inferred)
 
 
