@@ -96,7 +96,7 @@ VARIANCE = WindowedVariance(window=2, patience=50)  # chooses an image before th
 @pytest.mark.parametrize(
     ("method", "stop", "rule"),
     [
-        (DIP(**TINY), None, lambda k: WindowedVariance() | Budget(iterations=k)),
+        (DIP(**TINY), None, lambda k: DIP().default_stop() | Budget(iterations=k)),
         (DIP(**TINY, runs=2), VARIANCE | Budget(seconds=999), lambda k: VARIANCE | Budget(iterations=k)),
         (DIP(**TINY), HeldOut(fraction=0.2), lambda k: HeldOut(fraction=0.2) | Budget(iterations=k)),
         (RED(denoiser=NLM(), iterations=9), None, lambda k: Budget(iterations=k)),
