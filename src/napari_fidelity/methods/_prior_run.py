@@ -73,11 +73,19 @@ class Run:
         self.sigma = image_sigma(sigma, operator, self.image)
         self.gain = squared_gain(operator, self.image)
         self.members = [
-            Member(options, self.shape, shown, seed + number, y.device) for number in range(options.runs)
+            Member(options, self.shape, shown, seed + number, y.device, self._limits(known))
+            for number in range(options.runs)
         ]
         self.splittings: list[Splitting] = []
         self.prediction: torch.Tensor | None = None
         self.window = Window(next((p.window for p in self.stop.parts() if isinstance(p, WindowedVariance)), 0))
+
+    def _limits(self, start: Callable[..., torch.Tensor]) -> tuple[float, float]:
+        """Return the range of a network's image that a sigmoid keeps it in."""
+        if not self.options.sigmoid or getattr(self.options, "clip", False):
+            return 0.0, 1.0
+        image = start("classical", noise=self.term.noise)
+        return min(0.0, float(image.min())), max(1.0, float(image.max()))
 
     def split(self, make: Callable[[torch.Tensor], Splitting]) -> None:
         """Give each network an image of its own to agree with (DeepRED)."""
@@ -142,6 +150,7 @@ class Member:
         shown: torch.Tensor | None,
         seed: int,
         device: torch.device,
+        limits: tuple[float, float],
     ) -> None:
         rng = torch.Generator().manual_seed(seed)
         channels, spatial = shape[1], tuple(shape[2:])
@@ -154,6 +163,7 @@ class Member:
         self.z = z.to(device).contiguous(memory_format=channels_last(len(spatial)))
         self.rng = torch.Generator(device).manual_seed(seed)
         self.input_noise = options.input_noise
+        self.low, self.extent = limits[0], limits[1] - limits[0]
         self.autocast = autocast(options.precision, device)
         self.rate, self.decay = options.learning_rate, options.decay
         self.optimizer = torch.optim.Adam(network.parameters(), lr=self.rate, fused=True)
@@ -167,7 +177,7 @@ class Member:
             z = noise.normal_(0, self.input_noise, generator=self.rng).movedim(-1, 1).add_(z)
         with torch.enable_grad(), self.autocast:
             image: torch.Tensor = self.network(z)
-        return image.float()
+        return self.low + self.extent * image.float()
 
     def descend(self, loss: torch.Tensor, index: int) -> None:
         """Take one step of Adam."""

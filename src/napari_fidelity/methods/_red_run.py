@@ -12,7 +12,6 @@ import torch
 from napari_fidelity.methods._anderson import Anderson
 from napari_fidelity.methods._denoising import Denoising
 from napari_fidelity.methods._iteration import Iterate, iterate
-from napari_fidelity.methods._splitting import LEAST_SIGMA
 from napari_fidelity.methods._start import (
     image_shape,
     image_sigma,
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
+LEAST_SIGMA = 2 / 255
+"""Noise level a denoiser is told where the noise is weaker or unknown; below, it would hardly do anything."""
 _TOLERANCE = 1e-2  # of each proximal step that conjugate gradients solve: the next one begins where it ended
 
 

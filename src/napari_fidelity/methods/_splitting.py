@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from napari_fidelity.methods.base import Network
     from napari_fidelity.methods.deepred import DeepRED
 
-LEAST_SIGMA = 2 / 255
-"""Noise level a denoiser is told where the noise is weaker or unknown; below, it would hardly do anything."""
+_LEAST_SIGMA = 8 / 255  # that the denoiser is told: the network's images have errors of their own
+_LEAST_WEIGHT = 0.05  # of β and μ, as published for measurements with little noise
+_WEIGHT = 47.0  # of the noise's variance: 0.5 at σ = 25/255, as published for denoising
 
 
 class Splitting:
@@ -47,9 +48,10 @@ class Splitting:
         pool: ThreadPoolExecutor,
     ) -> None:
         self.options, self.model, self.gain, self._thread = options, model, gain, pool
-        self.sigma_f = options.sigma_f or max(sigma, LEAST_SIGMA)
+        self.sigma_f = options.sigma_f or max(sigma / 2, _LEAST_SIGMA)
         self.x, self.u = image, torch.zeros_like(image)
-        self.beta, self.mu = options.beta, options.mu
+        weight = _LEAST_WEIGHT + _WEIGHT * sigma**2
+        self.beta, self.mu = options.beta or weight, options.mu or weight
         # dB by which the fit may lag behind or be ahead of the noise's level before the penalties grow
         self._threshold = -10 * math.log10(options.tau)
         self._pending = self._send()

@@ -57,13 +57,17 @@ class DeepPrior(Method):
         description="Standard deviation of what is added to the network's input in each iteration.",
     )
     average: float = Field(
-        0.99,
+        0.95,
         ge=0,
         lt=1,
         description="Weight of the iterations before in the average of the images; 0 takes the last.",
     )
     runs: int = Field(1, ge=1, le=64, description="Networks with weights of their own whose images are averaged.")
-    sigmoid: bool = Field(True, description="Keep the image within the range [0, 1] of the scaled intensities.")
+    sigmoid: bool = Field(
+        True,
+        description="Keep the image within the range [0, 1] of the scaled intensities, or that of the classical "
+        "solution where this is wider.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the network; auto takes bfloat16 where the processor is faster in it."
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
+from napari_fidelity.core.options import Array
 from napari_fidelity.denoisers import NLM, AnyDenoiser, NetworkDenoiser
 from napari_fidelity.methods.deep_prior import DeepPrior
 from napari_fidelity.networks.untrained import Skip
@@ -43,11 +44,18 @@ class DeepRED(DeepPrior):
         None,
         gt=0,
         le=1,
-        description="Noise level that the denoiser is told, for intensities in [0, 1]; left out, that of the "
-        "noise, at least 2/255.",
+        description="Noise level that the denoiser is told, for intensities in [0, 1]; left out, half that of the "
+        "noise, at least 8/255.",
     )
-    beta: float = Field(0.5, gt=0, description="Weight β of the denoiser.")
-    mu: float = Field(0.5, gt=0, description="Weight μ of the distance between network and image.")
+    start: Literal["noise", "measurement", "classical"] | Array = Field(
+        "classical", description=DeepPrior.model_fields["start"].description
+    )
+    beta: float | None = Field(
+        None, gt=0, description="Weight β of the denoiser; left out, it follows the noise: 0.05 and more."
+    )
+    mu: float | None = Field(
+        None, gt=0, description="Weight μ of the distance between network and image; left out, like β."
+    )
     growth: float = Field(
         0.0,
         ge=0,
@@ -62,7 +70,9 @@ class DeepRED(DeepPrior):
     output: Literal["average", "image"] = Field(
         "average", description="What is returned: the average of the network's images, or x − u."
     )
-    clip: bool = Field(True, description="Keep x within the range [0, 1] of the scaled intensities.")
+    clip: bool = Field(
+        False, description="Keep x, and the network's image, within [0, 1] of the scaled intensities and no wider."
+    )
 
     @classmethod
     def mataev2019(cls, task: Task, **changes: Any) -> Self:
