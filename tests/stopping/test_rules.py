@@ -21,6 +21,7 @@ from napari_fidelity.stopping import (
     LRPSNRGain,
     LRPSNRLevel,
     Settled,
+    WindowedVariance,
     describe,
     parse_stop,
 )
@@ -64,6 +65,8 @@ def ends(rule: StoppingRule, score: str, values: Sequence[float]) -> tuple[int, 
         (HeldOut(patience=2), "held_out", [5, 4, 4.5, 4.2, 3], 3, "best at iteration 1"),
         (HeldOut(patience=3), "held_out", [5, 4, 4.5, 3, 2, 1, 0.5], None, ""),
         (HeldOut(patience=2), "held_out", [math.nan] * 3, 2, "not improved"),
+        (WindowedVariance(patience=2), "variance", [3, 1, 2, 2, 0.5], 3, "agreed best at iteration 1"),
+        (WindowedVariance(patience=2), "any", [0, 0, 0, 0], None, ""),  # the window is not full yet
         (Settled(change=0.01), "change", [0.5, 0.02, 0.01, 0.009], 3, "settled"),
         (Settled(), "lr_psnr", [1, 2], None, ""),
         (Budget(iterations=2), "any", [0, 0, 0, 0], 2, "2 iterations is used up"),
@@ -134,6 +137,7 @@ def test_round_trip(rule: StoppingRule) -> None:
     ("text", "rule"),
     [
         ("held_out", HeldOut()),
+        ("held_out:of=counts,patience=3", HeldOut(of="counts", patience=3)),
         ("budget:seconds=10", Budget(seconds=10)),
         ("lr_psnr:delta=1e-2,window=5", LRPSNRGain(delta=0.01, window=5)),
         ("discrepancy:tau=1.2 + budget:iterations=5", Discrepancy(tau=1.2) | Budget(iterations=5)),
@@ -150,8 +154,12 @@ SINGLE: dict[type, st.SearchStrategy[Any]] = {
     LRPSNRLevel: st.builds(LRPSNRLevel, level=positive),
     Discrepancy: st.builds(Discrepancy, tau=positive),
     HeldOut: st.builds(
-        HeldOut, fraction=st.floats(0, 1, exclude_min=True, exclude_max=True), patience=st.integers(1)
+        HeldOut,
+        fraction=st.floats(0, 1, exclude_min=True, exclude_max=True),
+        of=st.sampled_from(["pixels", "counts"]),
+        patience=st.integers(1),
     ),
+    WindowedVariance: st.builds(WindowedVariance, window=st.integers(2, 10_000), patience=st.integers(1)),
     Settled: st.builds(Settled, change=positive),
     Budget: st.builds(Budget, iterations=st.integers(0), seconds=st.none() | positive)
     | st.builds(Budget, seconds=positive),
