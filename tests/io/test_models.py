@@ -19,7 +19,8 @@ from napari_fidelity import networks
 from napari_fidelity.core.errors import ArchitectureError, DeviceError, ModelFileError, OptionError, OutputError
 from napari_fidelity.io import list_models, load_model, models, save_model
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
+    "DRUNet": {"n_feats": [4, 4, 4, 4], "n_blocks": 1},
     "EDSR": {"n_feats": 4, "n_blocks": 1, "scale": 4},
     "EnhanceNet": {"n_feats": 4, "n_blocks": 1},
 }
@@ -58,7 +59,7 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
     assert same(loaded, net)
     assert not loaded.training
     assert loaded.info == saved
-    assert (saved.id, saved.architecture, saved.scale, saved.n_channels) == ("net-x4", name, 4, 3)
+    assert (saved.id, saved.architecture, saved.scale, saved.n_channels) == ("net-x4", name, net.scale, 3)
     assert saved.n_parameters == sum(p.numel() for p in net.parameters())
     assert (saved.licence, saved.trained_for, saved.value_range) == ("CC0", "tests", (0.0, 1.0))
     assert saved.card == {"steps": 7, "numbers": {"psnr": 30.5}}
