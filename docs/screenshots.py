@@ -14,8 +14,6 @@ import napari
 from napari.settings import get_settings
 from qtpy.QtCore import QEventLoop, QTimer
 
-from napari_fidelity.denoisers import NLM
-
 SAMPLE = "portrait"
 SIZE = (1400, 900)
 
@@ -50,7 +48,6 @@ def reconstruct(folder: Path) -> None:
     viewer = opened()
     _, dock = viewer.window.add_plugin_dock_widget("napari-fidelity", "Reconstruct")
     wait(3000)
-    dock.method.denoiser.show(NLM())
     dock.start()
     until(dock.run.finished)
     viewer.reset_view()
