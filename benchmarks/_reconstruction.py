@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 from skimage.data import shepp_logan_phantom
+from skimage.filters import threshold_local
 from skimage.io import imread
 from skimage.transform import resize as resize_array
 
@@ -19,16 +22,17 @@ from napari_fidelity.operators import (
     GaussianBlur,
     GaussianNoise,
     Identity,
+    Mask,
     Noise,
     Operator,
     Radon,
     UniformBlur,
+    random_mask,
     sampling_mask,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SIGMA = 25 / 255  # of the denoising experiment
 WEAK = 2**0.5 / 255  # of the deblurring experiment
@@ -128,12 +132,38 @@ def real_slice(data: Path) -> np.ndarray:
     return ((image - image.min()) / (image.max() - image.min())).astype(np.float32)
 
 
+def inpainting(data: Path) -> Iterator[Problem]:
+    """Half of the pixels missing, and text written over the image; PSNR over RGB."""
+    import skimage.data
+
+    image = imread(data / "ncsr_part" / "butterfly.png")[..., :3].astype(np.float32) / 255
+    text = imread(Path(skimage.data.__file__).parent / "text.png")[:128, :256]
+    written = np.ones(image.shape[:2], np.float32)
+    written[:128] = written[128:] = (text > threshold_local(text, 51, offset=12)).astype(np.float32)
+    for name, mask in (("half", random_mask(image.shape[:2], 0.5, 0)), ("text", written)):
+        operator = Mask(mask=mask)
+        yield Problem("inpainting", name, tensor(image), operator.A(tensor(image)), operator, None, scored(image))
+
+
+def jpeg(data: Path) -> Iterator[Problem]:
+    """JPEG of quality 10, whose artefacts count as noise that nobody knows; PSNR over RGB."""
+    for name in ("butterfly", "leaves"):
+        image = imread(data / "ncsr_part" / f"{name}.png")[..., :3]
+        stored = iio.imread(iio.imwrite("<bytes>", image, extension=".jpg", quality=10), extension=".jpg")
+        truth = image.astype(np.float32) / 255
+        yield Problem(
+            "jpeg", name, tensor(truth), tensor(stored / np.float32(255)), Identity(), None, scored(truth)
+        )
+
+
 TASKS: dict[str, Callable[[Path], Iterator[Problem]]] = {
     "denoising": denoising,
     "deblurring": deblurring,
     "super_resolution": super_resolution,
     "microscopy": microscopy,
     "medical": medical,
+    "inpainting": inpainting,
+    "jpeg": jpeg,
 }
 
 

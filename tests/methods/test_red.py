@@ -410,3 +410,24 @@ def test_adaptation_looks_at_parts_of_a_large_image(monkeypatch: pytest.MonkeyPa
 
     run(RED(adapt=5, views=1), noisy(picture(40), 0.1), Identity(), Watching(), noise=GaussianNoise(sigma=0.1))
     assert seen == [(40, 40)] + [(16, 16)] * 5 + [(40, 40)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 7, 9), (2, 3, 16, 5), (1, 2, 3, 8, 8), (1, 1, 1, 6)])
+def test_missing_pixels_are_filled_from_around(shape: tuple[int, ...]) -> None:
+    from napari_fidelity.methods._start import filled
+
+    ramp = torch.linspace(0, 1, shape[-1]).expand(shape).contiguous()
+    seen = (torch.rand(shape[:1] + (1,) + shape[2:], generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    result = filled(torch.where(seen > 0, ramp, torch.tensor(9.0)), seen)
+    assert torch.equal(result * seen, ramp * seen)
+    assert float((result - ramp).abs().mean()) < 0.2
+    one = torch.zeros_like(ramp)
+    one[..., 0] = 1
+    assert torch.allclose(filled(one * 0.3, one), torch.full_like(ramp, 0.3))
+
+
+def test_half_of_the_pixels_missing() -> None:
+    x = picture(48)
+    operator = Mask(mask=random_mask((48, 48), 0.5, 0))
+    result = run(RED(denoiser=TV()), operator.A(x), operator)
+    assert db(result.image, x) > 26

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from napari_fidelity.core.errors import ShapeError
 from napari_fidelity.methods.base import adjoint, call_operator
@@ -13,6 +14,8 @@ from napari_fidelity.methods.projection import assumed_variance, project
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.networks.drunet import noise_level
 from napari_fidelity.operators.base import Operator
+from napari_fidelity.operators.compose import Compose
+from napari_fidelity.operators.mask import Mask
 from napari_fidelity.operators.resample import resize
 
 if TYPE_CHECKING:
@@ -142,10 +145,47 @@ def _given(start: NDArray[Any], shape: tuple[int, ...]) -> torch.Tensor:
     return image.expand(shape[1:])[None].expand(shape).contiguous()
 
 
+def filled(y: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return a picture ``(N, C, *m)`` whose pixels that were not seen have the mean of those around them.
+
+    Means over ever larger squares are taken until every pixel has one, and enlarged linearly (pull and push:
+    Gortler et al. 1996, doi:10.1145/237170.237200).
+
+    Parameters
+    ----------
+    y
+        The picture.
+    seen
+        1 where it was seen, 0 elsewhere; broadcastable to ``y``.
+    """
+    seen = seen.to(y).expand_as(y)
+    if bool((seen > 0).all()) or max(y.shape[2:]) == 1:
+        return torch.where(seen > 0, y, (y * seen).sum() / seen.sum().clamp_min(1))
+    pool = nn.functional.avg_pool2d if y.ndim == 4 else nn.functional.avg_pool3d
+    kernel = [min(2, n) for n in y.shape[2:]]
+    share = pool(seen, kernel, ceil_mode=True)
+    coarse = filled(pool(y * seen, kernel, ceil_mode=True) / share.clamp_min(1e-6), (share > 0).to(y))
+    mode = "bilinear" if y.ndim == 4 else "trilinear"
+    fine = nn.functional.interpolate(coarse, size=y.shape[2:], mode=mode, align_corners=False)
+    return torch.where(seen > 0, y, fine)
+
+
+def _seen(y: torch.Tensor, operator: LinearOperator, weights: torch.Tensor | None) -> torch.Tensor | None:
+    """Return where a measurement was observed, by its weights and a mask at the end of ``A``; ``None``: all over."""
+    last = operator.operators[-1] if isinstance(operator, Compose) else operator
+    if not isinstance(last, Mask) or last.mask.shape != tuple(y.shape[2:]):
+        return weights
+    kept = torch.from_numpy(last.mask > 0).to(y)
+    return kept if weights is None else kept * weights
+
+
 def _measurement(
     y: torch.Tensor, operator: LinearOperator, shape: tuple[int, ...], weights: torch.Tensor | None
 ) -> torch.Tensor:
     """Return the measurement on the image's grid."""
+    seen = _seen(y, operator, weights)
+    if seen is not None and pictures(operator):
+        y = filled(y, seen)
     if pictures(operator) and y.shape[:2] == shape[:2]:
         if y.shape == shape:
             return y.clone()
