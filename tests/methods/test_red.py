@@ -180,7 +180,7 @@ def test_last_round_of_views_is_averaged() -> None:
         (GaussianBlur(sigma=1.5), 1.0),
         (Downsample(scale=2), 1.0),
         (Blur(kernel=np.ones((3, 5)) / 15), 1.0),
-        (Mask(mask=random_mask((48, 48), 0.5, 0)), 4.0),
+        (Mask(mask=random_mask((48, 48), 0.5, 0)), 1.0),
         (Radon(angles=24), 2.0),
         (Fourier(mask=sampling_mask((48, 48), acceleration=3, rng=0), image="real"), 0.5),
     ],
@@ -417,7 +417,7 @@ def test_missing_pixels_are_filled_from_around(shape: tuple[int, ...]) -> None:
     from napari_fidelity.methods._start import filled
 
     ramp = torch.linspace(0, 1, shape[-1]).expand(shape).contiguous()
-    seen = (torch.rand(shape[:1] + (1,) + shape[2:], generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    seen = (torch.rand((shape[0], 1, *shape[2:]), generator=torch.Generator().manual_seed(0)) < 0.5).float()
     result = filled(torch.where(seen > 0, ramp, torch.tensor(9.0)), seen)
     assert torch.equal(result * seen, ramp * seen)
     assert float((result - ramp).abs().mean()) < 0.2

@@ -171,7 +171,7 @@ def filled(y: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
 
 
 def _seen(y: torch.Tensor, operator: LinearOperator, weights: torch.Tensor | None) -> torch.Tensor | None:
-    """Return where a measurement was observed, by its weights and a mask at the end of ``A``; ``None``: all over."""
+    """Return where a measurement was observed, by weights and a mask at the end of ``A``; ``None``: all over."""
     last = operator.operators[-1] if isinstance(operator, Compose) else operator
     if not isinstance(last, Mask) or last.mask.shape != tuple(y.shape[2:]):
         return weights
