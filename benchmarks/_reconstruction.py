@@ -146,7 +146,7 @@ def inpainting(data: Path) -> Iterator[Problem]:
 
 
 def jpeg(data: Path) -> Iterator[Problem]:
-    """JPEG of quality 10, whose artefacts count as noise that nobody knows; PSNR over RGB."""
+    """JPEG of quality 10, whose artefacts are taken for noise of 25; PSNR over RGB."""
     for name in ("butterfly", "leaves"):
         image = imread(data / "ncsr_part" / f"{name}.png")[..., :3]
         stored = iio.imread(iio.imwrite("<bytes>", image, extension=".jpg", quality=10), extension=".jpg")

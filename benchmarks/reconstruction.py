@@ -39,7 +39,8 @@ def published(problem: Problem) -> DeepRED:
 
 
 METHODS: dict[str, Callable[[Problem], Method]] = {
-    "red": lambda problem: RED(),
+    # what compression did is no white noise, from which a network could learn
+    "red": lambda problem: RED(adapt=0) if problem.task == "jpeg" else RED(),
     "red-nlm": lambda problem: RED(denoiser=NLM()),
     "dip": lambda problem: DIP(),
     "deepred": lambda problem: DeepRED(),
@@ -181,8 +182,8 @@ def cell(rows: Rows, task: str, image: str, method: str) -> str:
 NOTE = (
     "PSNR in dB (seconds). `start`: the measurement, bicubically enlarged where it is smaller, the scaled adjoint "
     "where it is no picture; `classical`: that, projected onto the data as far as the noise allows; `tv`: total "
-    "variation, with the weight that gives the best PSNR; `nlm`, `bm3d`, `drunet-s`: these denoisers alone; `red`, "
-    "`dip`, `deepred`: the methods with their defaults; `red-nlm`: RED with non-local means; "
+    "variation, with the weight that gives the best PSNR; `nlm`, `bm3d`, `drunet-s`: these denoisers alone; "
+    "`red`, `dip`, `deepred`: the methods with their defaults; `red-nlm`: RED with non-local means; "
     "`deepred-mataev2019`: the published settings, with bfloat16 convolutions."
 )
 COLOURS = {
