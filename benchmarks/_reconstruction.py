@@ -152,7 +152,13 @@ def jpeg(data: Path) -> Iterator[Problem]:
         stored = iio.imread(iio.imwrite("<bytes>", image, extension=".jpg", quality=10), extension=".jpg")
         truth = image.astype(np.float32) / 255
         yield Problem(
-            "jpeg", name, tensor(truth), tensor(stored / np.float32(255)), Identity(), None, scored(truth)
+            "jpeg",
+            name,
+            tensor(truth),
+            tensor(stored / np.float32(255)),
+            Identity(),
+            GaussianNoise(sigma=SIGMA),
+            scored(truth),
         )
 
 
