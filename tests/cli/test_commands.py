@@ -21,7 +21,7 @@ import torch
 import napari_fidelity
 from napari_fidelity.cli import main
 from napari_fidelity.denoisers import DENOISERS
-from napari_fidelity.io import load_model, read_image, save_model
+from napari_fidelity.io import list_models, load_model, read_image, save_model
 from napari_fidelity.methods import DIP, FineTune
 from napari_fidelity.networks.untrained import UNTRAINED
 from napari_fidelity.operators import NOISES, OPERATORS, Downsample
@@ -557,6 +557,10 @@ def test_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json"]) == 0
     assert isinstance(json.loads(capsys.readouterr().out), list)
     assert main(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert all(info.id in listed for info in list_models())
+    assert main(["models", "drunet-s"]) == 0
+    assert "3155936" in capsys.readouterr().out
 
 
 def test_convert(folder: Path, network: MakeNetwork, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 def models(
-    files: Annotated[list[Path] | None, Parameter(negative="")] = None,
+    names: Annotated[list[str] | None, Parameter(negative="")] = None,
     /,
     *,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """List the bundled models, or tell what model files are: architecture, scale, channels, licence, hash.
+    """List the bundled models, or tell all about models: architecture, size, training, licence, hash.
 
     Parameters
     ----------
-    files
-        Model files to look into; left out, the bundled models are listed.
+    names
+        Ids of bundled models, or model files; left out, the bundled models are listed.
     json
         Print one JSON document.
     """
     from napari_fidelity.io import list_models, load_model
 
-    infos = [load_model(file).info for file in files] if files else list_models()
+    infos = [load_model(name).info for name in names] if names else list_models()
     if json:
         print_json([asdict(info) for info in infos])
-    elif files:
+    elif names:
         for info in infos:
             _print_card(info)
     else:
@@ -86,13 +86,12 @@ def convert(
 
 def _print_list(infos: Sequence[ModelInfo]) -> None:
     table = Table(show_edge=False, pad_edge=False)
-    for head in ("id", "architecture", "scale", "channels", "parameters", "trained for", "licence"):
-        table.add_column(head, overflow="fold")
+    for head in ("id", "network", "scale", "channels", "trained for", "licence"):
+        table.add_column(head, overflow="fold", no_wrap=head not in ("trained for", "licence"))
     for info in infos:
         table.add_row(
-            info.id, info.architecture, f"×{info.scale}", str(info.n_channels), f"{info.n_parameters:,}",
-            info.trained_for, info.licence,
-        )  # fmt: skip
+            info.id, info.architecture, f"×{info.scale}", str(info.n_channels), info.trained_for, info.licence
+        )
     out.print(table)
 
 
