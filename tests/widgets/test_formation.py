@@ -628,7 +628,7 @@ def test_masks_that_do_not_fit(panel: FormationPanel, cells: Any, viewer: Any) -
     labels = viewer.add_labels(np.ones((48, 64), int), name="all")
     panel.reset_choices()
     panel.forms.missing.layer.value = labels
-    with pytest.raises(OperatorError, match="leaves no pixel"):
+    with pytest.raises(OperatorError, match="leaves nothing to be seen"):
         panel.operator()
     panel.set_source(None)
     missing(panel, "value")
