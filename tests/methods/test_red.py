@@ -400,7 +400,7 @@ def test_network_is_adapted_to_a_noisy_image(channels: int, noise: Noise, monkey
 def test_adaptation_looks_at_parts_of_a_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_fidelity.methods import _adaptation
 
-    monkeypatch.setattr(_adaptation, "_SIDE", 16)
+    monkeypatch.setattr(_adaptation, "SIDE", 16)
     seen = []
 
     class Watching(Learning):
@@ -431,3 +431,46 @@ def test_half_of_the_pixels_missing() -> None:
     operator = Mask(mask=random_mask((48, 48), 0.5, 0))
     result = run(RED(denoiser=TV()), operator.A(x), operator)
     assert db(result.image, x) > 26
+
+
+def test_acceleration_goes_with_a_fixed_level() -> None:
+    others: list[dict[str, Any]] = [
+        {},
+        {"sigma_start": 0},
+        {"sigma_start": 0, "output": "image", "solver": "admm"},
+    ]
+    for other in others:
+        with pytest.raises(OptionError, match="acceleration"):
+            RED(acceleration="anderson", **other)
+
+
+def test_few_iterations_are_not_worse_in_views() -> None:
+    x, operator = picture(48), GaussianBlur(sigma=1.5)
+    y = noisy(operator.A(x), 0.02)
+    one, eight = (
+        db(
+            run(RED(denoiser=TV(), iterations=4, views=views), y, operator, noise=GaussianNoise(sigma=0.02)).image,
+            x,
+        )
+        for views in (1, 8)
+    )
+    assert eight > one - 0.3
+
+
+def test_held_out_pixels_leave_the_noise_estimate() -> None:
+    operator = GaussianBlur(sigma=1.5)
+    y = noisy(operator.A(picture(48)), 0.02)
+    levels = []
+    for rule in (Budget(iterations=3), HeldOut()):
+        network = Smooth()
+        run(RED(iterations=3), y, operator, network, stop=rule)
+        levels.append(network.calls[-1])
+    assert levels[0] == pytest.approx(0.02, rel=0.3)
+    assert levels[0] == levels[1]
+
+
+def test_rules_wait_until_the_network_is_adapted() -> None:
+    y = noisy(picture(32), 0.1)
+    for rule in (Discrepancy(tau=5.0), HeldOut(patience=1)):
+        result = run(RED(adapt=5), y, Identity(), Learning(), noise=GaussianNoise(sigma=0.1), stop=rule)
+        assert result.history[-1].index >= 5

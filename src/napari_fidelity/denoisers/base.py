@@ -130,7 +130,7 @@ def on_arrays(
     """
     images = x.movedim(1, -1)
     flat = images.flatten(0, 1) if slices and x.ndim == 5 else images
-    arrays = flat.double().cpu().contiguous().numpy()
+    arrays = flat.cpu().double().contiguous().numpy()
     output = torch.stack([torch.from_numpy(function(array)).float() for array in arrays])
     return output.reshape(images.shape).movedim(-1, 1).to(x.device)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _ALPHA = 0.5  # noise that is added for noise that there is; what is taken away from the target is 1/α as much
 _RATE = 2e-4  # of Adam, falling to 0
-_SIDE = 256  # pixels of the part that one step looks at, so that it takes as long on a large image
+SIDE = 256
+"""Pixels along an axis of the part that one step looks at, so that it takes no longer on a large image."""
 
 
 class Adaptation:
@@ -101,5 +102,5 @@ class Adaptation:
         self.image[..., rows, columns] = from_view(output.detach(), view)
 
     def _part(self, length: int) -> slice:
-        start = int(torch.randint(max(1, length - _SIDE + 1), (1,), generator=self._rng))
-        return slice(start, start + _SIDE)
+        start = int(torch.randint(max(1, length - SIDE + 1), (1,), generator=self._rng))
+        return slice(start, start + SIDE)

@@ -34,10 +34,10 @@ class Anderson:
         if len(self._residuals) == 1:
             return after
         # One least-squares problem for all images of the batch, in double precision.
-        steps = torch.stack([(r - residual).flatten() for r in list(self._residuals)[:-1]]).double()
+        steps = torch.stack([(r - residual).flatten() for r in list(self._residuals)[:-1]]).cpu().double()
         gram = steps @ steps.T
         gram.diagonal().add_(1e-8 * float(gram.diagonal().mean()) + 1e-30)
-        weights = torch.linalg.solve(gram, -(steps @ residual.flatten().double())).to(after.dtype)
+        weights = torch.linalg.solve(gram, -(steps @ residual.flatten().cpu().double())).to(after)
         changes = torch.stack([image - after for image in list(self._images)[:-1]])
         extrapolated: torch.Tensor = after + torch.tensordot(weights, changes, dims=1)
         return extrapolated

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,8 +33,9 @@ class Denoising:
         if self.stable is not None:
             t = self.stable(run.y)
             self.low, self.extent = float(t.min()), max(float(t.max() - t.min()), 1.0)
-            self.t, self.level = (t - self.low) / self.extent, 1 / self.extent
-        self.network, self.risk = run.model, 0.0
+            told = 1.0 if self.options.sigma_f is None else self.options.sigma_f / math.sqrt(run.sigma2)
+            self.t, self.level = (t - self.low) / self.extent, told / self.extent
+        self.network = run.model
         self.adaptation: Adaptation | None = None
         self.adapts = 0
         if run.y.ndim == 4 and Adaptation.suits(self.options.denoiser, run.model):
@@ -67,7 +70,13 @@ class Denoising:
             t = from_view(self._denoised(to_view(self.t, view)), view)
         image = t if self.stable is None else self.stable.inverse(t * self.extent + self.low)
         loss = float(self.run.term.misfit(image))
-        return Iterate(loss, image, self.run.term.scores, settles=False)
+        # Put together of parts that different networks made, the image of a gradient step says nothing to a rule.
+        told = {"lr_psnr"} if index < self.adapts else None
+        return Iterate(loss, image, partial(self._scores, told=told), settles=False)
+
+    def _scores(self, image: torch.Tensor, told: set[str] | None) -> dict[str, float]:
+        scores = self.run.term.scores(image)
+        return {name: value for name, value in scores.items() if told is None or name in told}
 
     def _adapt(self, index: int) -> torch.Tensor:
         if self.adaptation is None:

@@ -16,7 +16,8 @@ import torch
 
 from napari_fidelity.core.device import free_memory
 from napari_fidelity.core.errors import FidelityError, MemoryNeededError
-from napari_fidelity.denoisers.network import AT_ONCE
+from napari_fidelity.denoisers.network import AT_ONCE, NetworkDenoiser, prepared
+from napari_fidelity.methods._adaptation import SIDE
 from napari_fidelity.methods._network import uses_bfloat16
 from napari_fidelity.methods.base import call_network
 from napari_fidelity.methods.deep_prior import INPUTS
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from napari_fidelity.methods.base import Network
     from napari_fidelity.methods.deep_prior import DeepPrior
+    from napari_fidelity.methods.deepred import DeepRED
+    from napari_fidelity.methods.red import RED
 
 _CROPS = (24, 40)  # pixels along an axis of the measurement's parts on which the need is measured
 _SMALL = 256**2  # pixels of a measurement below which nothing is checked
@@ -129,12 +132,34 @@ def network_memory(model: Network | None, shape: Sequence[int]) -> int:
     return _FLOATS * 4 * shape[1] * pixels if found is None else round(found.without_gradients(pixels))
 
 
-def denoising_memory(shape: Sequence[int], model: Network | None) -> int:
+def denoising_memory(options: RED | DeepRED, shape: Sequence[int], model: Network | None) -> int:
     """Return the bytes of denoising an image ``(N, C, *n)``, over and over; ``model`` if a network does it."""
     pixels = shape[0] * prod(shape[2:])
     copies = 4 * _FLOATS * 2 * shape[1] * pixels  # classical denoisers work in double precision
-    found = None if model is None else footprint_of(model, shape[1])
-    return copies if found is None else max(copies, round(found.without_gradients(min(pixels, AT_ONCE))))
+    found, planes = _denoiser(options, shape, model)
+    # a single plane goes through at once, however large it is
+    at_once = min(planes * pixels, max(AT_ONCE, shape[-1] * shape[-2]))
+    return copies + (0 if found is None else round(found.without_gradients(at_once)))
+
+
+def adaptation_memory(options: RED, shape: Sequence[int], model: Network | None) -> int:
+    """Return the bytes of adapting a denoising network to a plain image ``(N, C, H, W)``."""
+    found, planes = _denoiser(options, shape, model)
+    if found is None:
+        return 0
+    pixels = planes * shape[0] * min(shape[2], SIDE) * min(shape[3], SIDE)
+    return round(found.with_gradients(pixels)) + 4 * weights_memory(model) + 4 * _FLOATS * prod(shape)
+
+
+def _denoiser(options: RED | DeepRED, shape: Sequence[int], model: Network | None) -> tuple[Footprint | None, int]:
+    """Return what the denoising network holds for each pixel, and how many planes an image becomes."""
+    denoiser = options.denoiser
+    if model is None or not isinstance(denoiser, NetworkDenoiser):
+        return None, 1
+    run, fold = prepared(model, shape[1])
+    device = next((p.device for p in model.parameters()), None) if isinstance(model, torch.nn.Module) else None
+    bfloat16 = device is not None and uses_bfloat16(denoiser.precision, device)
+    return footprint_of(run, 1 if fold else shape[1], bfloat16=bfloat16), shape[1] if fold else 1
 
 
 def prior_memory(options: DeepPrior, shape: Sequence[int], device: torch.device) -> int:

@@ -23,7 +23,7 @@ from napari_fidelity.methods._start import (
 from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import split
 from napari_fidelity.methods.deep_prior import INPUTS
-from napari_fidelity.methods.scores import known_variance, lr_psnr
+from napari_fidelity.methods.scores import lr_psnr
 from napari_fidelity.networks._untrained_module import channels_last
 from napari_fidelity.stopping.rules import WindowedVariance
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari_fidelity.stopping.rules import StoppingRule
 
 _AMPLITUDE = 0.1  # of its uniform noise
+_APART = 1_000_003  # between the seeds of networks that run together; slices of a stack lie 1 apart
 _SAMPLED = 2**16  # pixels from which the variance of successive outputs is taken, at most
 
 
@@ -62,7 +63,7 @@ class Run:
         self.shape = image_shape(y, operator)
         picture = weights is None and is_picture(operator, y, self.shape)
         sigma = math.sqrt(noise_variance(y, operator, self.shape[2:], noise, weights, seed, picture=picture))
-        self.noise_db = None if known_variance(noise, y) is None else -20 * math.log10(sigma)
+        self.noise_db = -20 * math.log10(sigma)
         self.term = split(y, noise, weights, self.stop, rng).term(operator)
         known = partial(starting_image, y=self.term.y, operator=operator, weights=self.term.weights)
         if isinstance(options.start, str) and options.start == "noise":
@@ -72,8 +73,9 @@ class Run:
         check_fit(operator, self.image, y)
         self.sigma = image_sigma(sigma, operator, self.image)
         self.gain = squared_gain(operator, self.image)
+        limits = self._limits(known)
         self.members = [
-            Member(options, self.shape, shown, seed + number, y.device, self._limits(known))
+            Member(options, self.shape, shown, (seed + number * _APART) % 2**63, y.device, limits)
             for number in range(options.runs)
         ]
         self.splittings: list[Splitting] = []
@@ -131,12 +133,13 @@ class Run:
                 if splitting.options.output == "image":
                     output = splitting.x - splitting.u
             images.append(output)
-        return math.fsum(losses) / len(losses), _mean(images), _mean(predictions)
+        image = _mean(images)
+        made = bool(self.splittings) and self.splittings[0].options.output == "image"
+        prediction = call_operator(self.operator, image) if made else _mean(predictions)
+        return math.fsum(losses) / len(losses), image, prediction
 
-    def _fit(self, prediction: torch.Tensor) -> float | None:
+    def _fit(self, prediction: torch.Tensor) -> float:
         """Return by how many dB the residual is smaller than the noise."""
-        if self.noise_db is None:
-            return None
         return lr_psnr(prediction - self.term.y, self.term.weights) - self.noise_db
 
 

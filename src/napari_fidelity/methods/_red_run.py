@@ -22,7 +22,7 @@ from napari_fidelity.methods._start import (
 )
 from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import split
-from napari_fidelity.methods.projection import proximal
+from napari_fidelity.methods.projection import assumed_variance, proximal
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 LEAST_SIGMA = 2 / 255
 """Noise level a denoiser is told where the noise is weaker or unknown; below, it would hardly do anything."""
-_TOLERANCE = 1e-2  # of each proximal step that conjugate gradients solve: the next one begins where it ended
+_TOLERANCE = 1e-3  # of each proximal step that conjugate gradients solve
 
 
 class Run:
@@ -59,12 +59,18 @@ class Run:
         self.seed = rng.initial_seed()
         self.shape = image_shape(y, operator)
         picture = weights is None and is_picture(operator, y, self.shape)
+        # what is held out says as much of an unknown noise as the rest
+        sigma2 = noise_variance(y, operator, self.shape[2:], noise, weights, self.seed, picture=picture)
         self.term = split(y, noise, weights, self.stop, rng).term(operator)
         self.y, noise, weights = self.term.y, self.term.noise, self.term.weights
         self.noise = noise if known_variance(noise, self.y) is not None else None
         self.x = starting_image(options.start, self.y, operator, noise=noise, weights=weights)
         check_fit(operator, self.x, self.y)
-        self.sigma2 = noise_variance(self.y, operator, self.shape[2:], noise, weights, self.seed, picture=picture)
+        self.sigma2 = (
+            sigma2
+            if self.noise is None
+            else assumed_variance(self.y, operator, self.shape[2:], noise=noise, weights=weights)
+        )
         self.sigma_f = options.sigma_f or max(image_sigma(math.sqrt(self.sigma2), operator, self.x), LEAST_SIGMA)
         self.falls = options.sigma_start > self.sigma_f
         self.plain = picture and options.sigma_start > 0 and options.solver == "fixed_point"
@@ -87,7 +93,8 @@ class Run:
 
     def _weight(self, count: int) -> float:
         """Return the newest image's weight: the last round of views is averaged where the level falls."""
-        return 1 / max(1, count - (self.options.iterations - self.views)) if self.falls else 1.0
+        averaged = min(self.views, max(1, self.options.iterations // 2))
+        return 1 / max(1, count - (self.options.iterations - averaged)) if self.falls else 1.0
 
     @torch.no_grad()
     def _advance(self, index: int) -> Iterate:
@@ -98,7 +105,10 @@ class Run:
         image = self.denoised if self.options.output == "denoised" else self.x
         prediction = self.operator.A(image)
         return Iterate(
-            self._loss(prediction, sigma), image, lambda estimate: self.term.scores(prediction), settles=fixed
+            self._loss(prediction, sigma),
+            image,
+            lambda estimate: self.term.scores(prediction if estimate is image else self.operator.A(estimate)),
+            settles=fixed,
         )
 
     def _sigma(self, index: int) -> tuple[float, bool]:
@@ -120,7 +130,8 @@ class Run:
         weight = self.options.strength / sigma**2  # λ
         if self.options.solver == "fixed_point":
             if self.options.output == "denoised":
-                x = self._nearest(x, self.denoised, weight)
+                # around the denoised image, from which outliers stick out
+                x = self._nearest(self.denoised, self.denoised, weight)
             self.denoised = self._denoise(x, sigma, index)
             return x if self.options.output == "denoised" else self._nearest(x, self.denoised, weight)
         if self.options.solver == "admm":
@@ -175,4 +186,7 @@ class Run:
         """Return the objective per pixel, in squared intensity like the data term."""
         x, y = self._noisy, self.y
         prior = self.options.strength / sigma**2 * self.sigma2 * float((x * (x - self.denoised)).sum())
-        return float(self.term.misfit(prediction)) + prior / y.numel()
+        weights = self.term.weights
+        return float(self.term.misfit(prediction)) + prior / float(
+            y.numel() if weights is None else weights.expand_as(y).sum()
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,8 @@ import torch
 from napari_fidelity.methods.deepred import GROWTH_GAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_fidelity.methods.base import Network
     from napari_fidelity.methods.deepred import DeepRED
 
@@ -34,7 +37,7 @@ class Splitting:
         Standard deviation of the noise, as an image shows it.
     gain
         Squared intensity of the measurement for one of the image, which the data term is counted in.
-    pool
+    thread
         One thread, in which the denoiser works.
     """
 
@@ -45,9 +48,9 @@ class Splitting:
         model: Network | None,
         sigma: float,
         gain: float,
-        pool: ThreadPoolExecutor,
+        thread: ThreadPoolExecutor,
     ) -> None:
-        self.options, self.model, self.gain, self._thread = options, model, gain, pool
+        self.options, self.model, self.gain, self._thread = options, model, gain, thread
         self.sigma_f = options.sigma_f or max(sigma / 2, _LEAST_SIGMA)
         self.x, self.u = image, torch.zeros_like(image)
         weight = _LEAST_WEIGHT + _WEIGHT * sigma**2
@@ -58,9 +61,14 @@ class Splitting:
         self._denoised = self.x
 
     @staticmethod
-    def pool(options: DeepRED) -> ThreadPoolExecutor:
-        """Return the thread that denoisers of one run work in."""
-        return ThreadPoolExecutor(1, thread_name_prefix="denoiser")
+    @contextmanager
+    def thread() -> Iterator[ThreadPoolExecutor]:
+        """Hold the thread that the denoisers of one run work in; what waits in the end is not done any more."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="denoiser")
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _send(self) -> Future[torch.Tensor]:
         return self._thread.submit(self.options.denoiser.denoise, self.x.clone(), self.sigma_f, self.model)
@@ -69,7 +77,7 @@ class Splitting:
         """Return ``μ`` times the mean square of ``T − (x − u)``, differentiable."""
         return self.gain * self.mu * (output - (self.x - self.u)).square().mean()
 
-    def update(self, index: int, output: torch.Tensor, fit: float | None) -> None:
+    def update(self, index: int, output: torch.Tensor, fit: float) -> None:
         """Update ``x``, ``u`` and the penalties after iteration ``index``.
 
         Parameters
@@ -79,11 +87,11 @@ class Splitting:
         output
             The network's image, detached.
         fit
-            By how many dB its residual is smaller than the noise; ``None`` where the noise is not known.
+            By how many dB its residual is smaller than the noise.
         """
-        if index % self.options.every == 0:
+        every = self.options.every
+        if index % every == 0:
             self._denoised = self._pending.result()
-            self._pending = self._send()
         target = output + self.u
         if self.options.update == "fixed_point":
             self.x = (self.beta * self._denoised + self.mu * target) / (self.beta + self.mu)
@@ -94,7 +102,9 @@ class Splitting:
         if self.options.clip:
             self.x = self.x.clamp(0, 1)
         self.u = target - self.x
-        if self.options.growth and fit is not None and fit > self._threshold:
+        if index % every == 0 and index + every < self.options.iterations:
+            self._pending = self._send()
+        if self.options.growth and fit > self._threshold:
             self._threshold += GROWTH_GAIN
             self.beta += self.options.growth
             self.mu += self.options.growth

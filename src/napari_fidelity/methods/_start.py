@@ -50,14 +50,14 @@ def squared_gain(operator: LinearOperator, like: torch.Tensor) -> float:
     """Return the mean square of the measurement for one of the image; 1 where the measurement is a picture."""
     if pictures(operator):
         return 1.0
-    return float(operator.A(_probe(like)).square().mean())
+    return float(call_operator(operator, _probe(like)).square().mean())
 
 
 def largest_eigenvalue(operator: LinearOperator, like: torch.Tensor, iterations: int = 12) -> float:
     """Return the largest eigenvalue of ``AᵀA`` by power iteration, from below."""
     v, norm = _probe(like), 0.0
     for _ in range(iterations):
-        v = adjoint(operator, operator.A(v / v.norm()), like.shape[2:])
+        v = adjoint(operator, call_operator(operator, v / v.norm()), like.shape[2:])
         norm = float(v.norm())
     return norm
 
@@ -76,7 +76,7 @@ def is_picture(operator: LinearOperator, y: torch.Tensor, shape: Sequence[int]) 
     if tuple(shape) != tuple(y.shape):
         return False
     probe = _probe(y)
-    return torch.equal(operator.A(probe), probe)
+    return torch.equal(call_operator(operator, probe), probe)
 
 
 def noise_variance(

@@ -121,6 +121,14 @@ class DIP(DeepPrior):
 
     kind: Literal["dip"] = "dip"
 
+    @model_validator(mode="after")
+    def _is_shown(self) -> Self:
+        if self.network.kind == "deep_decoder" and not (isinstance(self.start, str) and self.start == "noise"):
+            raise ValueError(
+                "a deep decoder is shown coarse noise alone: 'start' must be noise, or the network skip"
+            )
+        return self
+
     def steps(
         self,
         y: torch.Tensor,

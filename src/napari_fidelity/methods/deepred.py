@@ -15,6 +15,8 @@ from napari_fidelity.methods.deep_prior import DeepPrior
 from napari_fidelity.networks.untrained import Skip
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
@@ -102,6 +104,7 @@ class DeepRED(DeepPrior):
                 "tau": 0.01 / (25 / 255) ** 2,
                 "input_noise": 0.033,
                 "output": "average",
+                "average": 0.99,
             },
             "super_resolution": {
                 "iterations": 2000,
@@ -112,6 +115,7 @@ class DeepRED(DeepPrior):
                 "mu": 0.06,
                 "input_noise": 0.02,
                 "output": "image",
+                "average": 0.0,
             },
             "deblur": {
                 "iterations": 30_000,
@@ -123,6 +127,7 @@ class DeepRED(DeepPrior):
                 "mu": 0.04,
                 "input_noise": 0.01,
                 "output": "image",
+                "average": 0.0,
             },
         }
         common = {
@@ -130,7 +135,6 @@ class DeepRED(DeepPrior):
             "every": 10,
             "start": "noise",
             "update": "fixed_point",
-            "average": 0.99,
             "hold_out": 0.0,
             "sigmoid": True,
             "clip": True,
@@ -141,6 +145,19 @@ class DeepRED(DeepPrior):
     def default_model(self) -> str | None:
         """Return the bundled denoiser where a network is to denoise."""
         return "drunet-s" if self.denoiser.needs_network else None
+
+    def memory(
+        self,
+        shape: Sequence[int],
+        model: Network | None,
+        device: torch.device,
+        image_shape: Sequence[int] | None = None,
+    ) -> int:
+        """Return about how many bytes a run holds at once. See :meth:`Method.memory`."""
+        from napari_fidelity.methods._memory import denoising_memory
+
+        iterations = super().memory(shape, model, device, image_shape)
+        return iterations + denoising_memory(self, image_shape or shape, model)
 
     def steps(
         self,
@@ -157,7 +174,7 @@ class DeepRED(DeepPrior):
         from napari_fidelity.methods._prior_run import Run
         from napari_fidelity.methods._splitting import Splitting
 
-        with Splitting.pool(self) as pool:
-            run = Run(self, y, operator, noise=noise, stop=stop, weights=weights, rng=rng)
-            run.split(lambda x: Splitting(self, x, model, run.sigma, run.gain, pool))
+        run = Run(self, y, operator, noise=noise, stop=stop, weights=weights, rng=rng)
+        with Splitting.thread() as thread:
+            run.split(lambda x: Splitting(self, x, model, run.sigma, run.gain, thread))
             return (yield from run.steps())

@@ -47,7 +47,9 @@ class RED(Method):
         "fixed_point", description="How the objective is minimised."
     )
     acceleration: Literal["none", "anderson"] = Field(
-        "none", description="Extrapolate from the last iterations (Anderson), once the noise level is fixed."
+        "none",
+        description="Extrapolate from the last iterations (Anderson); for a fixed level, with x as output and "
+        "without ADMM.",
     )
     iterations: int = Field(16, ge=1, le=100_000, description="Largest number of iterations.")
     strength: float = Field(
@@ -58,7 +60,7 @@ class RED(Method):
         gt=0,
         le=1,
         description="Noise level that the denoiser is told in the end, for intensities in [0, 1]; left out, that "
-        "of the noise, at least 2/255.",
+        "of the noise, at least 2/255. Of a plain image with photon noise: its mean.",
     )
     sigma_start: float = Field(
         0.2, ge=0, le=1, description="Noise level that it is told at first; below sigma_f, the same throughout."
@@ -94,6 +96,13 @@ class RED(Method):
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
+        if self.acceleration == "anderson" and (
+            self.solver == "admm" or self.output != "image" or self.sigma_start
+        ):
+            raise ValueError(
+                "acceleration goes with a fixed level and with x as output: sigma_start 0, output image, and the "
+                "solver fixed_point or steepest_descent, as in the preset romano2017"
+            )
         most = max(self.iterations, self.adapt + self.views)
         if self.iteration is not None and self.iteration >= most:
             raise ValueError(f"iteration {self.iteration} lies beyond the {most} iterations there can be")
@@ -150,6 +159,9 @@ class RED(Method):
         image_shape: Sequence[int] | None = None,
     ) -> int:
         """Return about how many bytes a run holds at once. See :meth:`Method.memory`."""
-        from napari_fidelity.methods._memory import denoising_memory
+        from napari_fidelity.methods._memory import adaptation_memory, denoising_memory
 
-        return denoising_memory(image_shape or shape, model)
+        image_shape = image_shape or shape
+        denoising = denoising_memory(self, image_shape, model)
+        plain = tuple(image_shape) == tuple(shape) and len(shape) == 4 and self.adapt > 0
+        return max(denoising, adaptation_memory(self, shape, model)) if plain else denoising

@@ -15,6 +15,7 @@ from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import MemoryNeededError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Result, Step
+from napari_fidelity.methods._start import image_shape
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.pipeline._scaling import scaling_of
@@ -121,10 +122,7 @@ class BlockRun:
 
     def _method(self, block: Block, own: Scaling, y: torch.Tensor) -> Method:
         """Return the method as it is run on a block."""
-        if not isinstance(self.operator, Operator):
-            return self.recipe.method
-        shape = (self.operator.image_channels(len(block.data)), *self.operator.image_shape(y.shape[2:]))
-        return starting_at(self.recipe, self.image, block, own, shape)
+        return starting_at(self.recipe, self.image, block, own, lambda: image_shape(y, self.operator)[1:])
 
     def _ended(self, number: int, step: Step[torch.Tensor]) -> str | None:
         """Return a reason to stop where the run that the recipe replays was ended."""

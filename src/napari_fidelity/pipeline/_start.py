@@ -11,7 +11,7 @@ from napari_fidelity.core.blocks import view_of
 from napari_fidelity.core.errors import ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from napari_fidelity.pipeline.recipe import Recipe
 
 
-def starting_at(recipe: Recipe, image: Image, block: Block, scaling: Scaling, shape: Sequence[int]) -> AnyMethod:
+def starting_at(
+    recipe: Recipe, image: Image, block: Block, scaling: Scaling, shape: Callable[[], Sequence[int]]
+) -> AnyMethod:
     """Return the recipe's method for one block: an image that it starts from is cut and scaled like the block.
 
     Parameters
@@ -35,7 +37,7 @@ def starting_at(recipe: Recipe, image: Image, block: Block, scaling: Scaling, sh
     block, scaling
         The block, and its own scaling.
     shape
-        Of the block's result, ``(C, *n)``.
+        Returns that of the block's result, ``(C, *n)``.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def starting_at(recipe: Recipe, image: Image, block: Block, scaling: Scaling, sh
     start = getattr(method, "start", None)
     if not isinstance(start, np.ndarray):
         return recipe.method
-    changed: AnyMethod = method.replace(start=scaling.apply(_part(start, recipe, image, block, tuple(shape))))
+    changed: AnyMethod = method.replace(start=scaling.apply(_part(start, recipe, image, block, tuple(shape()))))
     return changed
 
 
