@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,13 @@ import napari_fidelity
 from napari_fidelity import Image, read_image, write_image
 from napari_fidelity.cli import main
 from napari_fidelity.cli._console import Display, Interrupt, TimeLeft
+from napari_fidelity.cli._files import read_operator
+from napari_fidelity.core.errors import ImageError
 from napari_fidelity.core.step import Step
 from napari_fidelity.denoisers import NLM
 from napari_fidelity.io import save_model
 from napari_fidelity.methods import DIP, RED, DeepRED
-from napari_fidelity.operators import Fourier, GaussianNoise, Radon, describe
+from napari_fidelity.operators import Blur, Compose, Fourier, GaussianNoise, Mask, Radon, describe
 from napari_fidelity.pipeline import Recipe, simulate
 from napari_fidelity.stopping import Budget, Settled
 
@@ -83,6 +86,7 @@ def test_methods(method: str, folder: Path, capsys: pytest.CaptureFixture[str]) 
         ("--denoiser nlm:h=0.7 --solver admm", lambda m: (m["denoiser"]["h"], m["solver"]) == (0.7, "admm")),
         ("--denoiser tv --output image", lambda m: (m["denoiser"]["kind"], m["output"]) == ("tv", "image")),
         ("--denoiser nlm --start measurement", lambda m: m["start"] == "measurement"),
+        ("--denoiser nlm --views 1", lambda m: m["views"] == 1),
         ("--denoiser nlm --iteration 1", lambda m: m["iteration"] == 1),
         ("--denoiser nlm --preset romano2017 --iterations 2", lambda m: m["output"] == "image"),
         (f"--method dip {TINY} --no-sigmoid --iterations 2", lambda m: m["sigmoid"] is False),
@@ -125,6 +129,40 @@ def test_start_from_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     record(f"{words} --start start.tif", capsys)
     # the start, in the measurement's units, is all that so strong a prior sees
     np.testing.assert_allclose(read_image("out.tif").data, 1000, rtol=0.05)
+
+
+def test_arrays_of_operators_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = np.ones((16, 20), np.uint8)
+    seen[3:6] = 0
+    write_image(Image(seen * np.linspace(100, 255, 20).astype(np.uint8), "YX"), "a, b+c.png")
+    kernel = np.array([[0, 200, 0], [1, 600, 1], [0, 200, 0]], np.uint16)
+    write_image(Image(kernel, "YX"), "psf.tif")
+    words = """--denoiser nlm --iterations 1 --operator 'blur:kernel=psf.tif + mask:mask="a, b+c.png"'"""
+    operator = Recipe.parse(record(words, capsys)["recipe"]).operator
+    assert operator == Compose(operators=(Blur(kernel=kernel), Mask(mask=seen)))
+
+
+def test_weights_in_a_file_stay_as_they_are(folder: Path) -> None:
+    weights = np.linspace(0.1, 1, 16, dtype=np.float32).reshape(4, 4)
+    write_image(Image(weights, "YX"), "weights.tif")
+    assert read_operator("fourier:mask=weights.tif") == Fourier(mask=weights)
+
+
+def test_a_mask_in_colour_is_refused(folder: Path) -> None:
+    write_image(Image(np.ones((4, 4, 3), np.uint8), "YXS"), "colour.png")
+    with pytest.raises(ImageError, match=r"'colour.png' cannot be 'mask'.*colour"):
+        read_operator("mask:mask=colour.png")
+
+
+@pytest.mark.parametrize(("noise", "said"), [("--noise gaussian:sigma=50", True), ("", False)])
+def test_the_noise_left_over_is_said(
+    noise: str, said: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reconstruct(f"--denoiser nlm --iterations 2 {noise}") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    found = re.search(r"The residual has (\d+\.\d\d) of the noise's variance; 1 is to be expected\.", text)
+    assert (found is not None) == said
+    assert text.startswith("out.tif: ")
 
 
 @pytest.mark.parametrize(
@@ -177,6 +215,11 @@ def simulated(image: Image, operator: Any) -> Image:
         ),
         ("--method dip --stop lr_lpips", "lr_lpips does not go with DIP"),
         ("--denoiser nlm --operator radon:angles=7", "The measurement has 7 rows"),
+        ("--operator mask:mask=nowhere.tif", "There is no file 'nowhere.tif'"),
+        ("--operator mask:mask=net.safetensors", "'net.safetensors' is not a TIFF, PNG or JPEG image"),
+        ("--operator mask:mask=stack.tif", "(3, 16, 20)"),
+        ("--noise gaussian", "Leave --noise out to have it estimated, or state its level"),
+        ("--noise gaussian:sigma=0", "Leave --noise out to have it estimated, or state its level"),
     ],
 )
 def test_refused(words: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +228,7 @@ def test_refused(words: str, message: str, folder: Path, capsys: pytest.CaptureF
     assert not (folder / "out.tif").exists()
 
 
-@pytest.mark.parametrize("words", ["--method ridge", "--output best", "--iterations many"])
+@pytest.mark.parametrize("words", ["--method ridge", "--output best", "--iterations many", "--views 3"])
 def test_misused(words: str, folder: Path) -> None:
     assert reconstruct(words) == 2
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pytest
 from pydantic import Field
 
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.options import Array, Options
 from napari_fidelity.core.spec import number_text, parse_one, parse_sum, parse_table, write_sum
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Blur(Options):
@@ -38,6 +42,25 @@ CLASSES = (Blur, Plain)
 )
 def test_parsed(text: str, expected: list[Options]) -> None:
     assert parse_sum(text, CLASSES, "operator") == expected
+
+
+def test_words_for_arrays_are_read() -> None:
+    asked = []
+
+    def read(name: str, word: str) -> NDArray[Any]:
+        asked.append((name, word))
+        return np.ones((2, 2))
+
+    text = 'blur:kernel=psf.tif,border=zero + blur:kernel="a,b + c.tif" + blur:kernel=[1,2] + blur:border=psf.tif'
+    parts = parse_sum(text, CLASSES, "operator", read)
+    assert asked == [("kernel", "psf.tif"), ("kernel", "a,b + c.tif")]
+    ones = np.ones((2, 2))
+    assert parts == [
+        Blur(kernel=ones, border="zero"),
+        Blur(kernel=ones),
+        Blur(kernel=[1, 2]),
+        Blur(border="psf.tif"),
+    ]
 
 
 @pytest.mark.parametrize(

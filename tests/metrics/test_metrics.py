@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from napari_fidelity.core.errors import ModelFileError, NonFiniteError, OptionError, ShapeError
+from napari_fidelity.core.step import Record
 from napari_fidelity.metrics import (
     Row,
     compare,
@@ -22,6 +23,7 @@ from napari_fidelity.metrics import (
     lpips,
     lpips_available,
     lr_psnr,
+    noise_left,
     psnr,
     psnr_per_channel,
     residual,
@@ -303,3 +305,13 @@ def test_the_table_as_text_has_every_number_and_no_notes():
     assert lines[0] == "name,psnr,ssim,residual,lr_psnr,lpips"
     assert lines[1] == '"a, b",30.5,nan,nan,nan,nan'
     assert to_csv(rows, "\t").splitlines()[2] == "c\tnan\t0.5\tnan\tnan\tnan"
+
+
+# -- what a run left over ----------------------------------------------------------------------------------------
+
+
+def test_the_noise_left_is_that_at_the_end_of_each_slice() -> None:
+    ratios = [(0, 5.0), (0, 0.2), (1, 9.0), (1, 0.6)]
+    history = [Record(0, 1.0, 0.0, {"discrepancy": ratio}, block) for block, ratio in ratios]
+    assert noise_left(history) == "The residual has 0.40 of the noise's variance; 1 is to be expected."
+    assert noise_left([]) == noise_left([Record(0, 1.0, 0.0, {"lr_psnr": 40.0})]) == ""

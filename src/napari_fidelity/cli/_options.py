@@ -30,10 +30,12 @@ class Formation:
     """Image formation model: identity, gaussian_blur, airy_blur, uniform_blur, motion_blur, blur (any kernel),
     mask, downsample, radon (tomography) or fourier (magnetic resonance), each with its options, as in
     'gaussian_blur:sigma=1.6 + downsample:scale=2' (the first one acts on the image first; lengths are in pixels of
-    the restored image). Left out: downsampling by the model's scale; in reconstruct, identity."""
+    the restored image). Masks and kernels may be image files: mask:mask=seen.tif (all but 0 is seen),
+    blur:kernel=psf.tif. Left out: downsampling by the model's scale; in reconstruct, identity."""
     noise: Annotated[str | None, Parameter(group=IMAGE)] = None
     """Noise model in the image's intensity units: gaussian:sigma=25, poisson:gain=2, laplace:scale=3, or for a
-    camera poisson_gaussian:gain=0.5,offset=100,sigma=2. Left out: unknown and small."""
+    camera poisson_gaussian:gain=0.5,offset=100,sigma=2. Left out: reconstruct estimates it where the measurement
+    is the image itself; else it is taken as small."""
     axes: Annotated[str | None, Parameter(group=IMAGE)] = None
     """Axes of the file where it does not name them, such as ZYX."""
     scaling: Annotated[Literal["auto", "dtype", "minmax", "percentile", "none"], Parameter(group=IMAGE)] = "auto"
@@ -41,8 +43,9 @@ class Formation:
     as they are, anything else from its smallest to its largest value."""
     scope: Annotated[Literal["slice", "volume", "series"], Parameter(group=IMAGE)] = "series"
     """What one intensity scaling is found from."""
-    channels: Annotated[Literal["joint", "each"], Parameter(group=IMAGE)] = "joint"
-    """Restore channels together, or each on its own."""
+    channels: Annotated[Literal["auto", "joint", "each"], Parameter(group=IMAGE)] = "auto"
+    """Restore channels together, or each on its own; auto: together, but each where reconstruct meets channels (C)
+    with intensities of their own."""
     nonfinite: Annotated[Literal["error", "mask"], Parameter(group=IMAGE)] = "error"
     """NaN and infinity: refuse them, or take them as unobserved pixels."""
     alpha: Annotated[Literal["refuse", "drop"], Parameter(group=IMAGE)] = "refuse"
@@ -115,8 +118,10 @@ def table_of(declared: type[Options], *, leave_out: tuple[str, ...] = ("kind",),
 
 def _readable(annotation: Any) -> Any:
     """Let a choice among numbers take the text of a command line."""
-    if get_origin(annotation) is Literal and all(isinstance(choice, int) for choice in get_args(annotation)):
-        return Annotated[annotation, BeforeValidator(int)]
+    choices = get_args(annotation)
+    if get_origin(annotation) is Literal and all(isinstance(choice, int) for choice in choices):
+        numbers = {str(choice): choice for choice in choices}
+        return Annotated[annotation, BeforeValidator(lambda value: numbers.get(value, value))]
     return annotation
 
 
@@ -156,7 +161,7 @@ def table_over(declared: Sequence[type[Options]], *, leave_out: tuple[str, ...],
 def _united(annotations: list[Any]) -> Any:
     """Return a type that takes what any of these take; choices among words are joined."""
     if all(get_origin(annotation) is Literal for annotation in annotations):
-        return Literal[tuple(dict.fromkeys(choice for one in annotations for choice in get_args(one)))]
+        return _readable(Literal[tuple(dict.fromkeys(choice for one in annotations for choice in get_args(one)))])
     return annotations[0]
 
 

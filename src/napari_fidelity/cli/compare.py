@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from napari_fidelity.cli._console import OK, out, print_json
+from napari_fidelity.cli._files import read_operator
 from napari_fidelity.core.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def compare(
         Replace the file given by --csv.
     """
     from napari_fidelity import metrics
-    from napari_fidelity.operators import parse_operator
 
     if reference is None and measurement is None:
         raise OptionError("There is nothing to compare with", do="Give --reference, --measurement or both")
@@ -86,7 +86,7 @@ def compare(
         crop=crop,
         rounded=rounded,
         measurement=seen,
-        operator=parse_operator(operator) if operator and measurement else None,
+        operator=read_operator(operator) if operator and measurement else None,
         perceptual=lpips,
     )
     if csv is not None:

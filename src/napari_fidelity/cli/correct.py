@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, out, print_json, set_up_logging
+from napari_fidelity.cli._files import read_operator
 from napari_fidelity.cli._options import METHOD, Formation, Running, Writing, given, table_of
 from napari_fidelity.core.options import Options
 from napari_fidelity.methods import FineTune, Project
@@ -105,7 +106,7 @@ def restore_file(
 ) -> int:
     """Read, restore and write one image with a method; return the exit code."""
     from napari_fidelity.io import check_output, list_models
-    from napari_fidelity.operators import Downsample, parse_noise, parse_operator
+    from napari_fidelity.operators import Downsample, parse_noise
     from napari_fidelity.pipeline import ModelReference, Recipe
     from napari_fidelity.pipeline.restoration import load_reference
     from napari_fidelity.stopping import parse_stop
@@ -114,7 +115,7 @@ def restore_file(
     check_output(target, overwrite=writing.overwrite)
     reference = ModelReference(name=model, scale=scale)
     if formation.operator is not None:
-        operator = parse_operator(formation.operator)
+        operator = read_operator(formation.operator)
     else:
         known = {info.id: info.scale for info in list_models()}
         operator = Downsample(scale=scale or known.get(model) or load_reference(reference).scale)
@@ -176,15 +177,20 @@ def replayed(result: Result[Image]) -> Recipe:
 
 
 def _report(result: Result[Image], target: Path, running: Running, *, interrupted: bool) -> None:
+    from napari_fidelity.metrics import noise_left
+
     if running.json:
         print_json({"output": str(target), "interrupted": interrupted, **result.provenance})
         return
     scores = result.history[-1].scores if result.history else {}
+    method = replayed(result).method
     # fine-tuning scores its images before the projection, which fits exactly
-    when = " before the projection" if replayed(result).method.kind == "finetune" else ""
+    when = " before the projection" if method.kind == "finetune" else ""
     fit = f", LR-PSNR{when} {scores['lr_psnr']:.2f} dB" if "lr_psnr" in scores else ""
+    noise = noise_left(result.history) if not method.reads_measurement else ""
     kept = "Interrupted; the best result so far is written. " if interrupted else ""
-    out.print(f"{kept}{target}: {result.stop_reason}, {result.seconds:.1f} s{fit}", markup=False)
+    said = f"{kept}{target}: {result.stop_reason}, {result.seconds:.1f} s{fit}"
+    out.print(f"{said}. {noise}" if noise else said, markup=False)
 
 
 def _check_format(recipe: Recipe, image: Image, target: Path, dtype: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Parameter
 
+from napari_fidelity.cli._files import read_operator
 from napari_fidelity.cli._options import IMAGE, METHOD, Formation, Running, Writing, given, table_over
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.methods import DIP, RED, DeepRED
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_fidelity.methods import AnyMethod, Method
+    from napari_fidelity.operators import Noise
 
 _METHODS: dict[str, type[Method]] = {"red": RED, "dip": DIP, "deepred": DeepRED}
 _STARTS = ("measurement", "classical", "noise")
@@ -77,13 +79,12 @@ def reconstruct(
         Slice by slice (YX), or whole volumes in 3-D (ZYX).
     """
     from napari_fidelity.cli.correct import run_recipe_on_file
-    from napari_fidelity.operators import parse_noise, parse_operator
     from napari_fidelity.pipeline import ModelReference, Recipe
     from napari_fidelity.stopping import parse_stop
 
     recipe = Recipe(
-        operator=parse_operator(formation.operator or "identity"),
-        noise=parse_noise(formation.noise) if formation.noise else None,
+        operator=read_operator(formation.operator or "identity"),
+        noise=_noise(formation.noise) if formation.noise else None,
         method=chosen_method(method, preset, given(options)),
         stop=parse_stop(stop) if stop else None,
         model=ModelReference(name=model) if model else None,
@@ -122,6 +123,27 @@ def chosen_method(kind: str, preset: str, options: dict[str, Any]) -> AnyMethod:
     }
     read = {name: readers[name](value) if name in readers else value for name, value in options.items()}
     return from_preset(cls, preset, **read)
+
+
+def _noise(text: str) -> Noise:
+    """Return the noise model that a text describes.
+
+    Raises
+    ------
+    OptionError
+        If it is impossible, or Gaussian without a level: that would say less than nothing, as a level that is
+        left out is looked for.
+    """
+    from napari_fidelity.operators import GaussianNoise, parse_noise
+
+    noise = parse_noise(text)
+    if isinstance(noise, GaussianNoise) and noise.sigma == 0:
+        raise OptionError(
+            "Gaussian noise has no level",
+            found=f"--noise {text}",
+            do="Leave --noise out to have it estimated, or state its level, as in gaussian:sigma=25",
+        )
+    return noise
 
 
 def _start(kind: str, text: str) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, out, print_json, set_up_logging
+from napari_fidelity.cli._files import read_operator
 from napari_fidelity.cli._options import IMAGE, METHOD, Running, given, table_of
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.training import Train
@@ -67,7 +68,6 @@ def train(
     """
     from napari_fidelity.core.device import choose_device, processor_threads
     from napari_fidelity.io import check_output, save_model
-    from napari_fidelity.operators import parse_operator
     from napari_fidelity.training import training_set, validation_images
 
     set_up_logging(quiet=running.silent)
@@ -75,7 +75,7 @@ def train(
     if target.suffix != ".safetensors":
         raise OptionError("Models are written as .safetensors", found=f"'{target.name}'")
     method = Train(**given(options), seed=running.seed)
-    forward = parse_operator(operator)
+    forward = read_operator(operator)
     network = _network(start, scale, n_channels, n_feats, n_blocks, running.seed).to(choose_device(running.device))
     data = training_set(running.seed, n_channels=n_channels, folder=images)
     steps = method.steps(network, data, forward, checkpoint=checkpoint, validation=validation_images(n_channels))

@@ -1,14 +1,14 @@
 """Declared options from text, as written on a command line, and from plain values; and the text for options.
 
 ``kind:option=value,option=value`` names one variant of a family and its options; ``a + b`` is a list of them.
-Values are numbers, words, or JSON (``scale=[1,2,2]``).
+Values are numbers, words, or JSON (``scale=[1,2,2]``, ``mask="a, b.tif"``).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    ReadArray = Callable[[str, str], NDArray[Any]]
 
 Declared = TypeVar("Declared", bound=Options)
 
@@ -25,12 +29,16 @@ _COMMA = re.compile(",")
 _PLUS = re.compile(r"\+(?!\s*[\d.])")  # not the sign of a number
 
 
-def parse_sum(text: str, classes: Sequence[type[Declared]], what: str) -> list[Declared]:
+def parse_sum(
+    text: str, classes: Sequence[type[Declared]], what: str, read_array: ReadArray | None = None
+) -> list[Declared]:
     """Return the options that ``a:x=1 + b:y=2`` describes, in that order; see :func:`parse_one`."""
-    return [parse_one(part, classes, what) for part in _split(text, _PLUS)]
+    return [parse_one(part, classes, what, read_array) for part in _split(text, _PLUS)]
 
 
-def parse_one(text: str, classes: Sequence[type[Declared]], what: str) -> Declared:
+def parse_one(
+    text: str, classes: Sequence[type[Declared]], what: str, read_array: ReadArray | None = None
+) -> Declared:
     """Return the options that a text describes.
 
     Parameters
@@ -41,6 +49,9 @@ def parse_one(text: str, classes: Sequence[type[Declared]], what: str) -> Declar
         The variants there are, each with a field ``kind``.
     what
         What they are, for messages: ``"operator"``.
+    read_array
+        Called with the name of an array option that is a word, and the word; returns the array in the file of
+        that name. Left out: a word is no array.
 
     Raises
     ------
@@ -56,6 +67,11 @@ def parse_one(text: str, classes: Sequence[type[Declared]], what: str) -> Declar
         if name.strip() in table:
             raise OptionError(f"'{name.strip()}' is given twice", found=f"'{text.strip()}'")
         table[name.strip()] = _value(value.strip())
+    cls = next((cls for cls in classes if _kind(cls) == table["kind"]), None)
+    if cls is not None and read_array is not None:
+        for name, field in cls.model_fields.items():
+            if isinstance(table.get(name), str) and _takes_array(field.annotation):
+                table[name] = read_array(name, table[name])
     return parse_table(table, classes, what)
 
 
@@ -122,16 +138,20 @@ def _options_of(kind: str, cls: type[Options]) -> str:
     return f"Options of {kind}: " + (", ".join(names) or "none")
 
 
+def _takes_array(annotation: Any) -> bool:
+    return get_origin(annotation) is np.ndarray or any(_takes_array(part) for part in get_args(annotation))
+
+
 def _kind(cls: type[Options]) -> str:
     return str(cls.model_fields["kind"].default)
 
 
 def _split(text: str, separator: re.Pattern[str]) -> list[str]:
-    """Split at the separators that stand outside brackets."""
+    """Split at the separators that stand outside brackets and quotation marks."""
     parts, start = [], 0
     for match in separator.finditer(text):
         before = text[: match.start()]
-        if before.count("[") <= before.count("]"):
+        if before.count("[") <= before.count("]") and before.count('"') % 2 == 0:
             parts.append(text[start : match.start()])
             start = match.end()
     return [*parts, text[start:]]

@@ -4,7 +4,7 @@ Every metric takes numpy arrays, channel-last: ``(H, W)`` or ``(H, W, C)``;
 :func:`napari_fidelity.core.blocks.to_channel_last` makes them of tensors.
 """
 
-from napari_fidelity.metrics.data import lr_psnr, residual, residual_image
+from napari_fidelity.metrics.data import lr_psnr, noise_left, residual, residual_image
 from napari_fidelity.metrics.perceptual import lpips, lpips_available
 from napari_fidelity.metrics.reference import psnr, psnr_per_channel, rgb_to_y, ssim
 from napari_fidelity.metrics.table import Row, compare, data_range_of, to_csv
@@ -16,6 +16,7 @@ __all__ = [
     "lpips",
     "lpips_available",
     "lr_psnr",
+    "noise_left",
     "psnr",
     "psnr_per_channel",
     "residual",

@@ -11,7 +11,11 @@ from napari_fidelity.core.errors import NonFiniteError, OptionError, ShapeError
 from napari_fidelity.core.lazy import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
+
+    from napari_fidelity.core.step import Record
 
 
 class Forward(Protocol):
@@ -104,3 +108,19 @@ def _dtype(operator: Forward) -> torch.dtype:
                 return tensor.dtype
         return torch.float32
     return torch.float64
+
+
+def noise_left(history: Sequence[Record]) -> str:
+    """Say how large the residual at the end of a run is beside the noise, if it was measured; else ``""``.
+
+    Parameters
+    ----------
+    history
+        The run's records; of several slices the mean is said.
+    """
+    last = {record.block: record.scores for record in history}
+    ratios = [scores["discrepancy"] for scores in last.values() if "discrepancy" in scores]
+    if not ratios:
+        return ""
+    ratio = sum(ratios) / len(ratios)
+    return f"The residual has {ratio:.2f} of the noise's variance; 1 is to be expected."

@@ -16,9 +16,18 @@ from napari_fidelity.operators.noise import NOISES, Noise
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_fidelity.core.spec import ReadArray
 
-def parse_operator(spec: str | Mapping[str, Any] | Operator) -> Operator:
+
+def parse_operator(spec: str | Mapping[str, Any] | Operator, read_array: ReadArray | None = None) -> Operator:
     """Return the operator that a text, a table of plain values or an operator describes.
+
+    Parameters
+    ----------
+    spec
+        The description.
+    read_array
+        Reads the files that a text may name for arrays, see :func:`napari_fidelity.core.spec.parse_one`.
 
     Raises
     ------
@@ -29,7 +38,7 @@ def parse_operator(spec: str | Mapping[str, Any] | Operator) -> Operator:
         return spec
     if not isinstance(spec, str):
         return parse_table(spec, OPERATORS, "operator")
-    parts = parse_sum(spec, OPERATORS, "operator")
+    parts = parse_sum(spec, OPERATORS, "operator", read_array)
     return parts[0] if len(parts) == 1 else Compose(operators=tuple(parts))
 
 

@@ -135,11 +135,13 @@ def _fit(result: Any) -> float | None:
 
 def summary(run: RestorationRun, outcome: Outcome) -> str:
     """Say in one or two sentences how a run ended."""
+    from napari_fidelity.metrics import noise_left
+
     result: Any = outcome.value
     if result is None:
         return "Stopped before there was an image."
     if not run.recipe.method.reads_measurement:
-        return f"{_reason(result)} {result.seconds:.1f} s.{_left_over(result)}"
+        return f"{_reason(result)} {result.seconds:.1f} s. {noise_left(result.history)}".rstrip()
     fit = f" LR-PSNR {_fit(result):.2f} dB" if _fit(result) is not None else ""
     if fit and getattr(run.recipe.method, "project", False):
         fit += " before the projection"
@@ -151,9 +153,3 @@ def summary(run: RestorationRun, outcome: Outcome) -> str:
 def _reason(result: Any) -> str:
     reason = result.stop_reason[:1].upper() + result.stop_reason[1:]
     return f"{reason.rstrip('.')}."
-
-
-def _left_over(result: Any) -> str:
-    """Say how large the residual is beside the noise, where that is known."""
-    ratio = result.history[-1].scores.get("discrepancy") if result.history else None
-    return "" if ratio is None else f" The residual has {ratio:.2f} of the noise's variance; 1 is to be expected."
