@@ -698,13 +698,39 @@ def test_what_cannot_be_estimated_is_said(panel: FormationPanel, viewer: Any, qt
 
 
 def test_an_estimate_of_another_layer_is_dropped(
-    panel: FormationPanel, cells: Any, viewer: Any, qtbot: QtBot
+    panel: FormationPanel, cells: Any, viewer: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    form, arrived = panel.noise_form, []
+    take = form._found
+    monkeypatch.setattr(form, "_found", lambda result: arrived.append(take(result)))
     panel.set_source(noisy(viewer))
-    panel.noise_form.estimate()
+    form.estimate()
     panel.set_source(cells)
-    qtbot.waitUntil(panel.noise_form.estimate_button.isEnabled, timeout=20_000)
+    assert form.estimate_button.isEnabled()
+    qtbot.waitUntil(lambda: len(arrived) == 1, timeout=20_000)
     assert panel.noise() is None
+    panel.set_source(viewer.layers["noisy"])
+    form.estimate()
+    panel.set_formation(Downsample(scale=2), GaussianNoise(sigma=3))  # by hand or from a recipe: it stays
+    qtbot.waitUntil(lambda: len(arrived) == 2, timeout=20_000)
+    assert panel.noise() == GaussianNoise(sigma=3)
+
+
+def test_a_level_that_was_found_belongs_to_its_layer(panel: FormationPanel, viewer: Any, qtbot: QtBot) -> None:
+    form = panel.noise_form
+    panel.set_source(noisy(viewer))
+    form.estimate("poisson")
+    qtbot.waitUntil(lambda: form.found is not None, timeout=20_000)
+    data = np.random.default_rng(1).poisson(np.broadcast_to(np.linspace(50, 400, 130), (120, 130))) * 3.0
+    panel.set_source(viewer.add_image(data))
+    assert panel.noise() is None
+    qtbot.waitUntil(lambda: form.found is not None, timeout=20_000)
+    noise: Any = panel.noise()
+    assert noise.kind == "poisson" and noise.gain == pytest.approx(3, rel=0.15)
+    typed = GaussianNoise(sigma=5)
+    form.set_noise(typed)
+    panel.set_source(viewer.layers["noisy"])
+    assert panel.noise() == typed and form.estimate_button.isEnabled()
 
 
 def test_a_bad_level_is_said(panel: FormationPanel) -> None:

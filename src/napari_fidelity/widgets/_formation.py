@@ -76,6 +76,7 @@ class FormationPanel(QWidget):
         self.forms.scale_typed.connect(self._scale_typed)
         self.forms.edited.connect(self._form_edited)
         self.noise_form.changed.connect(self._noise_edited)
+        self.noise_form.not_found.connect(self._noise_not_found)
         self.check_button.clicked.connect(lambda: self.check_requested.emit())
 
     # -- values -----------------------------------------------------------------------------------------------
@@ -112,13 +113,16 @@ class FormationPanel(QWidget):
             return
         self._follow_layer(layer)
         self.forms.missing.set_source(layer)
-        self.noise_form.set_source(layer)
+        found = self.noise_form.found
         noted = _noted(layer)
         with self._quietly():
+            self.noise_form.set_source(layer)
             if noted is not None:
                 self._take_over(noted)
             elif self._taken_over:
                 self._reset()
+        if found is not None and noted is None and layer is not None:
+            self.noise_form.estimate(found)
         self._tell()
 
     def set_formation(
@@ -224,6 +228,11 @@ class FormationPanel(QWidget):
         self._show_noise()
         if not self._filling:
             self.changed.emit()
+
+    def _noise_not_found(self, problem: str) -> None:
+        """Open the fold in which the form says why, whoever asked for the estimate."""
+        if problem:
+            self.noise_fold.expand(animate=False)
 
     def _show_noise(self) -> None:
         self.noise_fold.setText(self.noise_form.title())

@@ -32,9 +32,17 @@ _TOOLTIP = (
 
 
 class NoiseForm(QWidget):
-    """A noise model in the layer's own intensity units, with a button that estimates it."""
+    """A noise model in the layer's own intensity units, with a button that estimates it.
+
+    Attributes
+    ----------
+    found
+        The kind of the level that is shown, if it was estimated: it belongs to this layer alone. Else ``None``.
+    """
 
     changed = Signal()
+    not_found = Signal(str)
+    """Why the level could not be estimated; empty once that matters no more."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -42,6 +50,8 @@ class NoiseForm(QWidget):
 
         self._viewer = viewer
         self._source: Layer | None = None
+        self._sought: object | None = None  # the estimate that is waited for
+        self.found: str | None = None
         self.choice = ChoiceForm(NOISES, labels=_LABELS, none=NOT_KNOWN, tooltip=f"<qt>{_TOOLTIP}</qt>")
         self.choice.combo.setAccessibleName("kind of noise")
         self.estimate_button = QPushButton("Estimate from the data")
@@ -75,10 +85,13 @@ class NoiseForm(QWidget):
         self.choice.set_value(noise)
 
     def set_source(self, layer: Layer | None) -> None:
-        """Take the measurement's layer."""
-        if layer is not self._source:
-            self._source = layer
-            set_note(self.note, "")
+        """Take the measurement's layer; a level that was found in the last one goes with it."""
+        if layer is self._source:
+            return
+        self._source = layer
+        if self.found is not None:
+            self.set_noise(None)
+        self._forget()
 
     def title(self) -> str:
         """Return the noise in a few words, for a heading."""
@@ -88,11 +101,19 @@ class NoiseForm(QWidget):
             return "Noise: incomplete"
         return "Noise: not known" if noise is None else f"Noise: {_short(noise, most=1)}"
 
-    def estimate(self) -> None:
-        """Estimate the level in the background and fill it in."""
+    def estimate(self, kind: str | None = None) -> None:
+        """Estimate the level in the background and fill it in, unless that is under way.
+
+        Parameters
+        ----------
+        kind
+            Of noise; the one that is chosen if left out, or Gaussian.
+        """
         from napari_fidelity.widgets._worker import run_later
 
-        kind = self.choice.kind or "gaussian"
+        if self._sought is not None:
+            return
+        kind = kind or self.choice.kind or "gaussian"
         layer = self._source
         if layer is None:
             self._failed(ImageError("There is no measurement to find the noise of", do="Choose an image layer"))
@@ -102,12 +123,14 @@ class NoiseForm(QWidget):
         except FidelityError as error:
             self._failed(error)
             return
+        self._forget()
+        sought = self._sought = object()
         self.estimate_button.setEnabled(False)
         set_note(self.note, "Looking for flat places …")
         run_later(
-            lambda: (layer, where, _estimated(cut.read(), kind)),
+            lambda: (sought, where, _estimated(cut.read(), kind)),
             self._found,
-            self._failed,
+            lambda error: self._failed(error, sought),
             name=f"Noise of '{layer.name}'",
         )
 
@@ -119,22 +142,32 @@ class NoiseForm(QWidget):
         at = ", ".join(f"{axis} = {i}" for axis, i in cut.index.items())
         return cut, f" in the slice {at}" if at else ""
 
-    def _found(self, result: tuple[Layer, str, Noise]) -> None:
-        layer, where, noise = result
-        self.estimate_button.setEnabled(True)
-        if layer is not self._source:
-            set_note(self.note, "")
+    def _found(self, result: tuple[object, str, Noise]) -> None:
+        sought, where, noise = result
+        if sought is not self._sought:
             return
         self.set_noise(noise)
+        self.found = noise.kind
         set_note(self.note, f"Found{where}: {_short(noise)}.")
 
-    def _failed(self, error: Exception) -> None:
-        self.estimate_button.setEnabled(True)
+    def _failed(self, error: Exception, sought: object | None = None) -> None:
+        if sought is not self._sought:
+            return
+        self._forget()
         set_note(self.note, str(error))
+        self.not_found.emit(str(error))
 
     def _edited(self) -> None:
-        set_note(self.note, "")
+        self.found = None
+        self._forget()
         self.changed.emit()
+
+    def _forget(self) -> None:
+        """Drop an estimate that is under way, and what was said of the last one."""
+        self._sought = None
+        self.estimate_button.setEnabled(True)
+        set_note(self.note, "")
+        self.not_found.emit("")
 
 
 def _estimated(plane: NDArray[Any], kind: str) -> Noise:

@@ -118,6 +118,11 @@ class RunBar(QWidget):
 
             show_error(text)
 
+    def take_back(self, text: str) -> None:
+        """Take a message away, unless another has taken its place."""
+        if text and self.message.text() == _breakable(text):
+            self.show_message("")
+
     def changeEvent(self, event: QEvent) -> None:
         """Keep the mark of an error in the colour of the theme."""
         super().changeEvent(event)

@@ -62,6 +62,7 @@ class RunningDock(MeasurementDock):
         super().__init__(napari_viewer)
         self.run: RestorationRun | None = None
         self._loaded: tuple[Recipe, Layer | None] | None = None
+        self._noise_problem = ""  # as the bar says it
         self.bar = RunBar()
         self.curve = CurvePlot()
         self.result = ResultPanel()
@@ -87,6 +88,7 @@ class RunningDock(MeasurementDock):
 
     def _connect(self) -> None:
         self.formation.check_requested.connect(self.check)
+        self.formation.noise_form.not_found.connect(self._noise_not_found)
         self.checking.said.connect(self.bar.show_message)
         self.bar.run_requested.connect(self.start)
         self.result.picked.connect(self.curve.mark)
@@ -141,6 +143,8 @@ class RunningDock(MeasurementDock):
         super().reset_choices()
         self.method.reset_choices()
         self._let_go()
+        if self.layer.value is None and not self.bar.running:
+            self.bar.show_message("")  # of layers that are gone
 
     def _let_go(self) -> None:
         """Let go of a run of which nothing is left in the viewer."""
@@ -154,6 +158,13 @@ class RunningDock(MeasurementDock):
     def selected(self, event: Any = None) -> None:
         """Follow the selection in the viewer's list of layers."""
         self.reproduce.refresh()
+
+    def _noise_not_found(self, problem: str) -> None:
+        """Say why no noise level was found, until one is given or another layer is chosen."""
+        self.bar.take_back(self._noise_problem)
+        self._noise_problem = f"The noise level was not found. {problem}" if problem else ""
+        if problem and not self.bar.running:
+            self.bar.show_message(self._noise_problem)
 
     # -- running ----------------------------------------------------------------------------------------------
 

@@ -111,7 +111,9 @@ class ReconstructWidget(RunningDock):
             alone = isinstance(self.formation.operator(), Identity) and self.formation.noise() is None
         except FidelityError:
             alone = False
-        if alone and layer is not None and layer is not self._asked:
+        if layer is not self._asked:
+            self._asked = None
+        if alone and layer is not None and self._asked is None:
             self._asked = layer
             self.formation.noise_form.estimate()
         super().formation_changed()
