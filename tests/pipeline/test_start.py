@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         ("YXS", (6, 8, 3), {}, (12, 16, 3)),
         ("YXS", (6, 8, 3), {}, (1, 12, 16)),
         ("TCYX", (2, 3, 6, 8), {"channels": "each", "scope": "volume", "scaling": "minmax"}, (2, 3, 12, 16)),
-        ("TCYX", (2, 3, 6, 8), {}, (3, 12, 16)),
+        ("TCYX", (2, 3, 6, 8), {"channels": "joint"}, (3, 12, 16)),
     ],
 )
 def test_start(
@@ -76,6 +76,12 @@ def test_a_method_brings_its_own_model(network: MakeNetwork, scene: Scene, solve
     assert solver.calls[0]["model"].info.id == "edsr-s-x1"
     given = network(scale=1)
     # neither folded nor adapted: the denoiser does that
-    solve(Image(scene(5, 8, 8), "CYX"), Identity(), method=solver(own_model="edsr-s-x1"), model=given)
+    solve(
+        Image(scene(5, 8, 8), "CYX"),
+        Identity(),
+        method=solver(own_model="edsr-s-x1"),
+        model=given,
+        channels="joint",
+    )
     assert solver.calls[-1]["model"] is given
     assert solver.calls[-1]["y"].shape == (1, 5, 8, 8)

@@ -51,6 +51,7 @@ def iterate(
     started: float,
     last: int,
     weight: Callable[[int], float] = lambda count: 1.0,
+    finish: Callable[[torch.Tensor], torch.Tensor] | None = None,
     at_the_end: str = "",
 ) -> Steps:
     """Yield one step per iteration; return the result.
@@ -69,6 +70,8 @@ def iterate(
         Number of the last iteration there can be.
     weight
         Weight of the newest image in the average that is the estimate, from how many there are.
+    finish
+        Makes the image that is handed over of an estimate; left out, it is handed over as it is.
     at_the_end
         Why the iteration ended if nothing stopped it before ``last``.
 
@@ -78,7 +81,8 @@ def iterate(
         If the very first loss is not finite.
     """
     chosen = options.iteration is not None
-    outcome = Outcome(options, _itself, weight)
+    finish = finish or _itself
+    outcome = Outcome(options, finish, weight)
     parts = () if chosen else stop.parts()
     watchers = [part.watch() for part in parts]
     best = next((part.best for part in parts if part.best), None)
@@ -94,7 +98,7 @@ def iterate(
         scores = new.scores(estimate) | (outcome.change if new.settles else {})
         outcome.judge(index, scores.get(best, math.inf) if best else math.inf)
         seconds = time.perf_counter() - started
-        step = Step(index, last + 1, new.loss, scores, partial(_itself, estimate), seconds)
+        step = Step(index, last + 1, new.loss, scores, partial(finish, estimate), seconds)
         history.append(Record.of(step))
         reply = yield step
         said = [watch(step) for watch in watchers]

@@ -13,6 +13,7 @@ from napari_fidelity.methods._anderson import Anderson
 from napari_fidelity.methods._denoising import Denoising
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._start import (
+    believed,
     image_shape,
     image_sigma,
     is_picture,
@@ -22,7 +23,7 @@ from napari_fidelity.methods._start import (
 )
 from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import split
-from napari_fidelity.methods.projection import assumed_variance, proximal
+from napari_fidelity.methods.projection import assumed_variance, proximal, ridge_for
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 
@@ -59,6 +60,7 @@ class Run:
         self.seed = rng.initial_seed()
         self.shape = image_shape(y, operator)
         picture = weights is None and is_picture(operator, y, self.shape)
+        noise = noise if picture else believed(noise, y, operator, self.shape[2:], weights, self.seed)
         # what is held out says as much of an unknown noise as the rest
         sigma2 = noise_variance(y, operator, self.shape[2:], noise, weights, self.seed, picture=picture)
         self.term = split(y, noise, weights, self.stop, rng).term(operator)
@@ -73,7 +75,9 @@ class Run:
         )
         self.sigma_f = options.sigma_f or max(image_sigma(math.sqrt(self.sigma2), operator, self.x), LEAST_SIGMA)
         self.falls = options.sigma_start > self.sigma_f
-        self.plain = picture and options.sigma_start > 0 and options.solver == "fixed_point"
+        # settings of the iteration that were given are meant
+        own = {"start", "strength", "output", "solver", "sigma_start", "iterations", "acceleration"}
+        self.plain = picture and not own & options.model_fields_set
         self.views = options.views if y.ndim == 4 else 1
         self.anderson = Anderson() if options.acceleration == "anderson" else None
         self.u = torch.zeros_like(self.x)  # the multiplier of ADMM
@@ -89,7 +93,29 @@ class Run:
         last = options.iterations - 1
         if options.iteration is not None:
             last = min(options.iteration, last)
-        return iterate(options, self.stop, self._advance, started=self.started, last=last, weight=self._weight)
+        return iterate(
+            options,
+            self.stop,
+            self._advance,
+            started=self.started,
+            last=last,
+            weight=self._weight,
+            finish=self._projected if options.project else None,
+        )
+
+    @torch.no_grad()
+    def _projected(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the image changed as little as it has to be to explain the measurement to within its noise."""
+        weights, noise = self.term.weights, self.noise
+        ridge = ridge_for(
+            x, self.y, self.operator, noise=noise, weights=weights, sigma2=self.sigma2, rng=self.seed
+        )
+        if math.isinf(ridge):
+            return x
+        variance = None
+        if noise is not None:
+            variance = noise.surrogate_variance(self.operator.A(x), self.y).expand_as(self.y)
+        return proximal(x, self.y, self.operator, ridge, variance=variance, weights=weights, tolerance=_TOLERANCE)
 
     def _weight(self, count: int) -> float:
         """Return the newest image's weight: the last round of views is averaged where the level falls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,13 @@ from torch import nn
 
 from napari_fidelity.core.errors import ShapeError
 from napari_fidelity.methods.base import adjoint, call_operator
-from napari_fidelity.methods.projection import assumed_variance, project
+from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.networks.drunet import noise_level
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.operators.mask import Mask
+from napari_fidelity.operators.noise import GaussianNoise
 from napari_fidelity.operators.resample import resize
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
     from napari_fidelity.methods.base import LinearOperator
     from napari_fidelity.operators.noise import Noise
+
+
+log = logging.getLogger(__name__)
+
+_UNBELIEVABLE = 1.5  # times the stated level
 
 
 def image_shape(y: torch.Tensor, operator: LinearOperator) -> tuple[int, ...]:
@@ -77,6 +84,27 @@ def is_picture(operator: LinearOperator, y: torch.Tensor, shape: Sequence[int]) 
         return False
     probe = _probe(y)
     return torch.equal(call_operator(operator, probe), probe)
+
+
+def believed(
+    noise: Noise | None,
+    y: torch.Tensor,
+    operator: LinearOperator,
+    spatial: Sequence[int],
+    weights: torch.Tensor | None,
+    seed: int,
+) -> Noise | None:
+    """Return the noise model, with the level that the measurement shows if it shows far more than was stated.
+
+    What ``A`` hides shows the noise alone; the inverse of ``A`` would blow up what too small a level leaves.
+    """
+    if not isinstance(noise, GaussianNoise) or noise.sigma == 0 or weights is not None or not pictures(operator):
+        return noise
+    shown = math.sqrt(assumed_variance(y, operator, spatial, rng=seed))
+    if shown < _UNBELIEVABLE * max(noise.sigma, UNKNOWN_NOISE):
+        return noise
+    log.warning("the measurement shows noise of %.3g, %.3g was stated: the former is taken", shown, noise.sigma)
+    return noise.replace(sigma=shown)
 
 
 def noise_variance(

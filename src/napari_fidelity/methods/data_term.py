@@ -205,11 +205,16 @@ def split(
 
 def _from_neighbours(y: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the mean of the pixels around each that have a weight; what was held out must not be looked at."""
-    pool = nn.functional.avg_pool2d if y.ndim == 4 else nn.functional.avg_pool3d
     weights = weights.expand_as(y)
-    seen = pool(weights, 3, 1, 1)
+    seen = _neighbours(weights)
     mean = (y * weights).sum() / weights.sum()
-    return torch.where(seen > 0, pool(y * weights, 3, 1, 1) / seen.clamp_min(1e-6), mean)
+    return torch.where(seen > 0, _neighbours(y * weights) / seen.clamp_min(1e-6), mean)
+
+
+def _neighbours(z: torch.Tensor) -> torch.Tensor:
+    pool = nn.functional.avg_pool2d if z.ndim == 4 else nn.functional.avg_pool3d
+    # padded first: the pooling's own padding refuses an axis shorter than its window
+    return pool(nn.functional.pad(z, (1, 1) * (z.ndim - 2)), 3, 1)
 
 
 def _photons(

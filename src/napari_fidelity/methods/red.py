@@ -33,8 +33,9 @@ class RED(Method):
     (section 4.3), in closed form wherever the operator has one; steepest descent (4.1); ADMM (4.2).
 
     By default the level falls geometrically over the iterations, from ``sigma_start`` to ``sigma_f``: coarse
-    structure first, then detail; the denoised images of the last round of views are averaged and returned. A plain
-    noisy image (``A`` is the identity) needs no iteration: a denoising network is adapted to it
+    structure first, then detail; the denoised images of the last round of views are averaged, and the average is
+    projected onto the data as far as the noise allows. A plain noisy image (``A`` is the identity) needs no
+    iteration, unless settings of it are given: a denoising network is adapted to it
     (:class:`napari_fidelity.methods._adaptation.Adaptation`), it is denoised in each view, and these are averaged;
     photon noise is made even before. :meth:`romano2017` keeps it fixed, as published.
     """
@@ -82,6 +83,7 @@ class RED(Method):
         description="Where to begin: the measurement on the image's grid, its projection onto the data, or an "
         "image.",
     )
+    project: bool = Field(True, description="Project the image onto the data, as far as the noise allows.")
     output: Literal["denoised", "image"] = Field(
         "denoised", description="What is returned: the denoised image f(x), or x."
     )
@@ -121,6 +123,7 @@ class RED(Method):
             "sigma_start": 0.0,
             "views": 1,
             "adapt": 0,
+            "project": False,
             "start": "measurement",
             "output": "image",
         }

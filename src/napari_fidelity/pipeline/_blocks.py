@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_fidelity.core.assemble import Assembler
 from napari_fidelity.core.blocks import Block, check_depth, planes, to_tensor
-from napari_fidelity.core.device import is_out_of_memory
+from napari_fidelity.core.device import free_memory, is_out_of_memory
 from napari_fidelity.core.errors import MemoryNeededError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Result, Step
@@ -50,14 +50,15 @@ class BlockRun:
     ) -> None:
         check_dimensions(recipe, image, operator)
         self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
-        self.blocks = planes(image, recipe.spatial, recipe.channels)
+        self.channels = recipe.channels_of(image)
+        self.blocks = planes(image, recipe.spatial, self.channels)
         self.scaling = scaling_of(recipe, image, self.blocks, operator, device)
         self.ends = recipe.last_iterations
         self.network, self.fold = adapted(network, len(self.blocks[0].data), recipe.method)
         self.seen = None
         if observed is not None and not observed.all():
             seen = image.replace(data=observed.astype(np.uint8))
-            self.seen = planes(seen, recipe.spatial, recipe.channels)
+            self.seen = planes(seen, recipe.spatial, self.channels)
 
     def _folded(self, y: torch.Tensor) -> torch.Tensor:
         return y.movedim(1, 0).contiguous() if self.fold else y
@@ -67,6 +68,7 @@ class BlockRun:
 
     def steps(self, dtype: DTypeLike, started: float) -> Steps:
         """Yield the steps of every block; return the assembled image."""
+        self._check_memory()
         assembler = self._assembler(self.image, self.scaling, dtype)
         results: list[Result[torch.Tensor]] = []
         asked = ""
@@ -120,6 +122,25 @@ class BlockRun:
         finally:
             inner.close()
 
+    def _check_memory(self) -> None:
+        """Refuse a reconstruction that would not fit into the free memory; fine-tuning sees to that itself."""
+        method, free = self.recipe.method, free_memory(self.device)
+        if method.reads_measurement or free is None:
+            return
+        shape = (1, *self.blocks[0].data.shape)
+        made = shape
+        if isinstance(self.operator, Operator):
+            made = (1, self.operator.image_channels(shape[1]), *self.operator.image_shape(shape[2:]))
+        needed = method.memory(shape, self.network, self.device, made)
+        if needed > free:
+            size = " × ".join(str(n) for n in made[2:])
+            raise MemoryNeededError(
+                f"This reconstruction of {size} pixels needs about {needed / 1e9:.1f} GB of memory",
+                found=f"{free / 1e9:.1f} GB free on {self.device}",
+                do="Crop the image, work slice by slice, choose a narrower network (skip:width=32) or another "
+                "device",
+            )
+
     def _method(self, block: Block, own: Scaling, y: torch.Tensor) -> Method:
         """Return the method as it is run on a block."""
         return starting_at(self.recipe, self.image, block, own, lambda: image_shape(y, self.operator)[1:])
@@ -142,7 +163,7 @@ class BlockRun:
                 place |= {"scale": grid.scale, "shift": grid.shift}
             else:
                 place["pixel_size"] = template.pixel_size["X"]
-        return Assembler(template, scaling, dtype, spatial=spatial, channels=self.recipe.channels, **place)
+        return Assembler(template, scaling, dtype, spatial=spatial, channels=self.channels, **place)
 
     def _named(self, error: Exception, block: Block) -> Exception:
         """Return an error as the user is told of it: memory that ran out has remedies."""

@@ -59,12 +59,12 @@ def scaling_of(
             do="Set scope to volume or series, or spatial to YX",
         )
     if not isinstance(operator, Operator) or operator.shares_grid:
-        return fit_scaling(image, recipe.scaling, recipe.scope, channels=recipe.channels)
+        return fit_scaling(image, recipe.scaling, recipe.scope, channels=recipe.channels_of(image))
     if recipe.scaling == "none" or (recipe.scaling == "dtype" and image.dtype.kind == "f"):
         return Scaling(mode=recipe.scaling, scope=recipe.scope)
     if recipe.scaling == "dtype":
         return Scaling(gain=float(np.iinfo(image.dtype).max), mode="dtype", scope=recipe.scope)
-    own = own_axes(image.axes, recipe.scope, recipe.channels)
+    own = own_axes(image.axes, recipe.scope, recipe.channels_of(image))
     percentile = _PERCENTILE if recipe.scaling == "percentile" else 100
     gain = np.zeros([image.sizes[axis] for axis in own])
     for block in blocks:

@@ -53,7 +53,7 @@ def starting_at(
 
 
 def _part(start: NDArray[Any], recipe: Recipe, image: Image, block: Block, shape: tuple[int, ...]) -> NDArray[Any]:
-    axes, channel = result_axes(image.axes, recipe.channels, len(block.data), shape[0])
+    axes, channel = result_axes(image.axes, recipe.channels_of(image), len(block.data), shape[0])
     sizes = image.sizes | dict(zip(recipe.spatial, shape[1:], strict=True)) | {channel: shape[0]}
     whole = tuple(sizes[axis] for axis in axes)
     if start.shape == whole:

@@ -52,9 +52,9 @@ def result_sizes(recipe: Recipe, image: Image) -> dict[str, int]:
     check_dimensions(recipe, image, recipe.operator)
     if recipe.operator is None:
         return image.sizes
-    before = image.sizes.get(channel_axis(image.axes, recipe.channels), 1)
+    before = image.sizes.get(channel_axis(image.axes, recipe.channels_of(image)), 1)
     after = recipe.operator.image_channels(before)
-    axes, channel = result_axes(image.axes, recipe.channels, before, after)
+    axes, channel = result_axes(image.axes, recipe.channels_of(image), before, after)
     restored = recipe.operator.image_shape([image.sizes[axis] for axis in recipe.spatial])
     sizes = image.sizes | dict(zip(recipe.spatial, restored, strict=True)) | {channel: after}
     return {axis: sizes[axis] for axis in axes}
@@ -93,7 +93,7 @@ def memory_needed(
     written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
     size = prod(result_sizes(recipe, image).values()) * written.itemsize
     measured = [image.sizes[axis] for axis in recipe.spatial]
-    channels = image.sizes.get(channel_axis(image.axes, recipe.channels), 1)
+    channels = image.sizes.get(channel_axis(image.axes, recipe.channels_of(image)), 1)
     network, fold = adapted(network, channels, recipe.method)
     shape = (channels, 1, *measured) if fold else (1, channels, *measured)
     made = shape

@@ -20,6 +20,9 @@ from napari_fidelity.stopping import AnyRule
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.blocks import Channels
+
 
 class ModelReference(Options):
     """Which model: a bundled id or a file, with the hash that says it is still the same."""
@@ -54,8 +57,10 @@ class Recipe(Options):
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     scaling: Mode = Field("auto", description="How intensities are brought to [0, 1].")
     scope: Scope = Field("series", description="What one intensity scaling is found from.")
-    channels: Literal["joint", "each"] = Field(
-        "joint", description="Restore the channels of a multichannel image together, or each on its own."
+    channels: Literal["auto", "joint", "each"] = Field(
+        "auto",
+        description="Restore the channels of a multichannel image together, or each on its own. auto: together, "
+        "but each on its own where an image is reconstructed whose channels (C) have intensities of their own.",
     )
     spatial: Spatial = Field(
         "YX", description="Work slice by slice (YX), or on whole volumes in 3-D (ZYX), where the method can."
@@ -76,6 +81,15 @@ class Recipe(Options):
         "those after it are left empty. Left out, every slice ends by the stopping rule.",
     )
     software: dict[str, str] = Field({}, description="Versions the result was made with.")
+
+    def channels_of(self, image: Image) -> Channels:
+        """Return whether the channels of an image are restored together or each on its own."""
+        if self.channels != "auto":
+            return self.channels
+        operator = self.operator
+        # colours, and the real and imaginary parts of Fourier samples, belong together
+        own = "C" in image.axes and "S" not in image.axes and operator is not None and operator.shares_grid
+        return "each" if own and not self.method.reads_measurement else "joint"
 
     def to_json(self) -> str:
         """Return the recipe as a JSON document."""
