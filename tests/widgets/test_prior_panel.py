@@ -70,9 +70,7 @@ def test_the_combo_box_chooses_the_method(panel: PriorPanel, key: str, opened: b
 KEPT = {"snapshots": SNAPSHOTS}
 RECIPES = {
     "red": Recipe(method=RED(denoiser=TV(), strength=0.5, start="measurement", **KEPT), seed=3, spatial="ZYX"),
-    "dip": Recipe(
-        method=DIP(network=DeepDecoder(width=8), runs=3, start="classical", **KEPT), stop=Budget(iterations=9)
-    ),
+    "dip": Recipe(method=DIP(network=DeepDecoder(width=8), runs=3, **KEPT), stop=Budget(iterations=9)),
     "deepred": Recipe(method=DeepRED(denoiser=NLM(h=0.8), iteration=4, **KEPT), stop=WindowedVariance(window=9)),
     "published": Recipe(method=DeepRED.mataev2019("deblur", iterations=50, **KEPT), channels="each"),
     "image": Recipe(method=RED(start=np.eye(4), denoiser=NLM(), **KEPT)),

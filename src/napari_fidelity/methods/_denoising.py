@@ -38,7 +38,8 @@ class Denoising:
         self.network = run.model
         self.adaptation: Adaptation | None = None
         self.adapts = 0
-        if run.y.ndim == 4 and Adaptation.suits(self.options.denoiser, run.model):
+        # from noise of a level that is only estimated the network would learn some of the noise
+        if run.stated and run.y.ndim == 4 and Adaptation.suits(self.options.denoiser, run.model):
             self.adapts = self.options.adapt
 
     def steps(self) -> Steps:

@@ -14,11 +14,13 @@ from napari_fidelity.methods._denoising import Denoising
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._start import (
     believed,
+    found_noise,
     image_shape,
     image_sigma,
     is_picture,
     largest_eigenvalue,
     noise_variance,
+    pictures,
     starting_image,
 )
 from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
-LEAST_SIGMA = 2 / 255
-"""Noise level a denoiser is told where the noise is weaker or unknown; below, it would hardly do anything."""
+LEAST_SIGMA = 4 / 255
+"""Noise level a denoiser is told where the noise is weaker or unknown; a quarter in tomography and the like."""
+_SHARE = 0.4  # of the noise in the directions that tomography and the like measure best
 _TOLERANCE = 1e-3  # of each proximal step that conjugate gradients solve
 
 
@@ -60,7 +63,11 @@ class Run:
         self.seed = rng.initial_seed()
         self.shape = image_shape(y, operator)
         picture = weights is None and is_picture(operator, y, self.shape)
-        noise = noise if picture else believed(noise, y, operator, self.shape[2:], weights, self.seed)
+        self.stated = known_variance(noise, y) is not None
+        if picture and not self.stated:
+            noise = found_noise(y)
+        elif not picture:
+            noise = believed(noise, y, operator, self.shape[2:], weights, self.seed)
         # what is held out says as much of an unknown noise as the rest
         sigma2 = noise_variance(y, operator, self.shape[2:], noise, weights, self.seed, picture=picture)
         self.term = split(y, noise, weights, self.stop, rng).term(operator)
@@ -73,7 +80,7 @@ class Run:
             if self.noise is None
             else assumed_variance(self.y, operator, self.shape[2:], noise=noise, weights=weights)
         )
-        self.sigma_f = options.sigma_f or max(image_sigma(math.sqrt(self.sigma2), operator, self.x), LEAST_SIGMA)
+        self.sigma_f = options.sigma_f or self._last_level()
         self.falls = options.sigma_start > self.sigma_f
         # settings of the iteration that were given are meant
         own = {"start", "strength", "output", "solver", "sigma_start", "iterations", "acceleration"}
@@ -82,6 +89,13 @@ class Run:
         self.anderson = Anderson() if options.acceleration == "anderson" else None
         self.u = torch.zeros_like(self.x)  # the multiplier of ADMM
         self.denoised = self.x
+
+    def _last_level(self) -> float:
+        """Return the noise level that the denoiser is told in the end."""
+        level = image_sigma(math.sqrt(self.sigma2), self.operator, self.x)
+        if pictures(self.operator):
+            return max(level, LEAST_SIGMA)
+        return max(_SHARE * level, LEAST_SIGMA / 4)
 
     # -- the iteration ----------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from napari_fidelity.core.errors import ShapeError
+from napari_fidelity.core.errors import FidelityError, ShapeError
 from napari_fidelity.methods.base import adjoint, call_operator
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project
 from napari_fidelity.methods.scores import known_variance
@@ -18,6 +18,7 @@ from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.operators.mask import Mask
 from napari_fidelity.operators.noise import GaussianNoise
+from napari_fidelity.operators.noise_level import estimate_noise
 from napari_fidelity.operators.resample import resize
 
 if TYPE_CHECKING:
@@ -105,6 +106,16 @@ def believed(
         return noise
     log.warning("the measurement shows noise of %.3g, %.3g was stated: the former is taken", shown, noise.sigma)
     return noise.replace(sigma=shown)
+
+
+def found_noise(y: torch.Tensor) -> Noise | None:
+    """Return the camera noise that a gray image ``(1, 1, H, W)`` shows; ``None`` where it shows none."""
+    if y.ndim != 4 or y.shape[:2] != (1, 1):
+        return None
+    try:
+        return estimate_noise(y[0, 0].cpu().numpy(), "poisson_gaussian")
+    except FidelityError:
+        return None  # too small, or saturated all over
 
 
 def noise_variance(

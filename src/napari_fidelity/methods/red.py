@@ -52,7 +52,7 @@ class RED(Method):
         description="Extrapolate from the last iterations (Anderson); for a fixed level, with x as output and "
         "without ADMM.",
     )
-    iterations: int = Field(16, ge=1, le=100_000, description="Largest number of iterations.")
+    iterations: int = Field(24, ge=1, le=100_000, description="Largest number of iterations.")
     strength: float = Field(
         0.23, gt=0, le=1e6, description="Weight of the denoised image against the measurement; λ σ_f²."
     )
@@ -61,7 +61,7 @@ class RED(Method):
         gt=0,
         le=1,
         description="Noise level that the denoiser is told in the end, for intensities in [0, 1]; left out, that "
-        "of the noise, at least 2/255. Of a plain image with photon noise: its mean.",
+        "of the noise, at least 4/255. Of a plain image with photon noise: its mean.",
     )
     sigma_start: float = Field(
         0.2, ge=0, le=1, description="Noise level that it is told at first; below sigma_f, the same throughout."
@@ -71,7 +71,7 @@ class RED(Method):
         ge=0,
         le=10_000,
         description="Steps in which a denoising network is fine-tuned on the measurement itself, where that is a "
-        "plain noisy image; 0 takes it as it is.",
+        "plain image with noise of known level; 0 takes the network as it is.",
     )
     views: Literal[1, 8] = Field(
         8,
