@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,11 +49,13 @@ def scene(*shape: int, noise: float = 0.0) -> torch.Tensor:
     return clean + noise * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
 
 
+# its licence keeps it out of what is installed along
+WITH_BM3D = pytest.mark.skipif(find_spec("bm3d") is None, reason="the package bm3d is not installed")
 CASES = [
     pytest.param(NLM(patch_distance=3), 6.0, id="nlm"),
     pytest.param(NLM(patch_distance=3, backend="torch"), 6.0, id="nlm-torch"),
     pytest.param(NLM(patch_distance=3, joint=False), 5.0, id="nlm-each"),
-    pytest.param(BM3D(), 7.0, id="bm3d"),
+    pytest.param(BM3D(), 7.0, id="bm3d", marks=WITH_BM3D),
     pytest.param(TV(), 8.0, id="tv"),
     pytest.param(Wavelet(), 5.0, id="wavelet"),
     pytest.param(NetworkDenoiser(precision="float32"), 5.0, id="network"),
@@ -214,7 +217,7 @@ def test_texts_that_name_no_denoiser(text: str) -> None:
         parse_denoiser(text)
 
 
-@pytest.mark.parametrize("kind", ["nlm", "bm3d"])
+@pytest.mark.parametrize("kind", ["nlm", pytest.param("bm3d", marks=WITH_BM3D)])
 def test_another_thread_goes_on_meanwhile(kind: str) -> None:
     """The training thread must not wait for the denoiser: the library lets go of the interpreter."""
     x = scene(1, 3, 48, 48, noise=SIGMA)
