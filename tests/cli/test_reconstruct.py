@@ -64,7 +64,7 @@ def test_every_option_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     shown = " ".join(capsys.readouterr().out.split())
     names = {name for method in (RED, DIP, DeepRED) for name in method.model_fields} - {"kind", "snapshots"}
     assert all(f"--{name.replace('_', '-')} " in shown for name in names)
-    assert "[red: 16; dip, deepred: 3000]" in shown.replace("│ │ ", "")
+    assert "[red: 24; dip, deepred: 3000]" in shown.replace("│ │ ", "")
 
 
 @pytest.mark.parametrize("method", WORDS)

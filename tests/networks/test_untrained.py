@@ -83,7 +83,7 @@ def test_impossible_images(declared: Any) -> None:
 
 
 def test_fewer_features_for_volumes() -> None:
-    assert [Skip().features(ndim) for ndim in (2, 3)] == [128, 32]
+    assert [Skip().features(ndim) for ndim in (2, 3)] == [64, 32]
     assert Skip(width=7).features(3) == 7
 
 

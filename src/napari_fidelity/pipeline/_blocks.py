@@ -15,7 +15,6 @@ from napari_fidelity.core.device import free_memory, is_out_of_memory
 from napari_fidelity.core.errors import MemoryNeededError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Result, Step
-from napari_fidelity.methods._start import image_shape
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.pipeline._scaling import scaling_of
@@ -143,6 +142,8 @@ class BlockRun:
 
     def _method(self, block: Block, own: Scaling, y: torch.Tensor) -> Method:
         """Return the method as it is run on a block."""
+        from napari_fidelity.methods._start import image_shape  # not before it runs: it loads torch
+
         return starting_at(self.recipe, self.image, block, own, lambda: image_shape(y, self.operator)[1:])
 
     def _ended(self, number: int, step: Step[torch.Tensor]) -> str | None:
