@@ -208,6 +208,8 @@ def figure(out: Path) -> None:
         with file.open(encoding="utf-8") as text:
             points = [(float(row["seconds"]), float(row["psnr"])) for row in csv.DictReader(text)]
         curves.setdefault(name, {})[method] = points
+    # iterations that end in seconds need no curve unless there is another one to compare them with
+    curves = {name: found for name, found in curves.items() if set(found) - {"red", "red-nlm"}}
     if not curves:
         return
     columns = min(3, len(curves))
