@@ -474,3 +474,15 @@ def test_rules_wait_until_the_network_is_adapted() -> None:
     for rule in (Discrepancy(tau=5.0), HeldOut(patience=1)):
         result = run(RED(adapt=5), y, Identity(), Learning(), noise=GaussianNoise(sigma=0.1), stop=rule)
         assert result.history[-1].index >= 5
+
+
+def test_a_recipe_of_a_plain_image_gives_the_same_image() -> None:
+    """All settings are given in a recipe; those at their defaults must not count as asked for."""
+    y, noise = noisy(picture(32), 0.1), GaussianNoise(sigma=0.1)
+    method = RED(adapt=3)
+    written = RED.parse(method.to_plain())
+    results = [run(each, y, Identity(), Learning(), noise=noise) for each in (method, written)]
+    assert torch.equal(results[0].image, results[1].image)
+    assert len(results[1].history) == 3 + 8
+    asked = run(method.replace(iterations=5), y, Identity(), Learning(), noise=noise)
+    assert len(asked.history) == 5

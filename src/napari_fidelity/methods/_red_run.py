@@ -82,9 +82,7 @@ class Run:
         )
         self.sigma_f = options.sigma_f or self._last_level()
         self.falls = options.sigma_start > self.sigma_f
-        # settings of the iteration that were given are meant
-        own = {"start", "strength", "output", "solver", "sigma_start", "iterations", "acceleration"}
-        self.plain = picture and not own & options.model_fields_set
+        self.plain = picture and not options.states_iteration
         self.views = options.views if y.ndim == 4 else 1
         self.anderson = Anderson() if options.acceleration == "anderson" else None
         self.u = torch.zeros_like(self.x)  # the multiplier of ADMM

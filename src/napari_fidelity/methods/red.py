@@ -129,6 +129,15 @@ class RED(Method):
         }
         return cls(**{**published, **changes})
 
+    @property
+    def states_iteration(self) -> bool:
+        """Whether settings of the iteration differ from the defaults; a plain noisy image is iterated on then too.
+
+        By their values, not by whether they were given: a recipe holds all of them.
+        """
+        names = {"start", "strength", "output", "solver", "sigma_start", "iterations", "acceleration"}
+        return self.model_dump(mode="json", include=names) != type(self)().model_dump(mode="json", include=names)
+
     def default_model(self) -> str | None:
         """Return the bundled denoiser where a network is to denoise."""
         return "drunet-s" if self.denoiser.needs_network else None
