@@ -88,6 +88,30 @@ def parse_table(table: Mapping[str, Any], classes: Sequence[type[Declared]], wha
         raise OptionError(error.what, found=error.found, do=_options_of(kind, kinds[kind])) from None
 
 
+def parse_declared(
+    spec: str | Mapping[str, Any] | Declared,
+    declared: type[Declared],
+    classes: Sequence[type[Declared]],
+    what: str,
+) -> Declared:
+    """Return the options that a text, a table of plain values or options themselves describe.
+
+    Parameters
+    ----------
+    spec
+        What was given.
+    declared
+        The family that the classes belong to.
+    classes, what
+        As for :func:`parse_one`, whose errors are raised.
+    """
+    if isinstance(spec, declared):
+        return spec
+    if isinstance(spec, str):
+        return parse_one(spec, classes, what)
+    return parse_table(spec, classes, what)  # type: ignore[arg-type]
+
+
 def write_sum(parts: Iterable[Options]) -> str:
     """Return the text that :func:`parse_sum` reads these options from; see :func:`write_one`."""
     return " + ".join(write_one(part) for part in parts)

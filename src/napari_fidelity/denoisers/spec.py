@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import Field
 
-from napari_fidelity.core.spec import parse_one, parse_table, write_one
+from napari_fidelity.core.spec import parse_declared, write_one
 from napari_fidelity.denoisers.base import Denoiser
 from napari_fidelity.denoisers.bm3d import BM3D
 from napari_fidelity.denoisers.network import NetworkDenoiser
@@ -35,11 +35,7 @@ def parse_denoiser(spec: str | Mapping[str, Any] | Denoiser) -> Denoiser:
     OptionError
         If the kind or an option is unknown, or a value is out of range; the message lists what there is.
     """
-    if isinstance(spec, Denoiser):
-        return spec
-    if isinstance(spec, str):
-        return parse_one(spec, DENOISERS, "denoiser")
-    return parse_table(spec, DENOISERS, "denoiser")
+    return parse_declared(spec, Denoiser, DENOISERS, "denoiser")  # type: ignore[type-abstract]
 
 
 def describe(denoiser: Denoiser) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from napari_fidelity.core.options import Array
+from napari_fidelity.methods._fields import IterationField, SnapshotsField
 from napari_fidelity.methods.base import Method
 from napari_fidelity.networks.untrained import AnyUntrained, Skip
 from napari_fidelity.stopping.rules import Budget, HeldOut, StoppingRule
@@ -78,14 +79,8 @@ class DeepPrior(Method):
         description="Share of the measurement that the network never sees, by which the iteration is chosen; 0 "
         "runs all iterations and returns the last. Other stopping rules take its place.",
     )
-    iteration: int | None = Field(
-        None,
-        ge=0,
-        description="Return the image of this iteration and stop there; left out, the stopping rule decides.",
-    )
-    snapshots: int = Field(
-        0, ge=0, le=64, description="Number of iterations whose images are kept, evenly spread."
-    )
+    iteration: IterationField = None
+    snapshots: SnapshotsField = 0
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

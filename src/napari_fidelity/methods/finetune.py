@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from napari_fidelity.core.options import Array
+from napari_fidelity.methods._fields import IterationField, SnapshotsField
 from napari_fidelity.methods.base import Method
 from napari_fidelity.stopping.rules import LRPSNRGain, Settled
 
@@ -89,14 +90,8 @@ class FineTune(Method):
         "auto", description="Arithmetic of the network; auto takes bfloat16 where the processor is faster in it."
     )
     project: bool = Field(True, description="Project the image onto the data.")
-    iteration: int | None = Field(
-        None,
-        ge=0,
-        description="Return the image of this iteration and stop there; left out, the stopping rule decides.",
-    )
-    snapshots: int = Field(
-        0, ge=0, le=64, description="Number of iterations whose images are kept, evenly spread."
-    )
+    iteration: IterationField = None
+    snapshots: SnapshotsField = 0
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from napari_fidelity.core.options import Array
 from napari_fidelity.denoisers import AnyDenoiser, NetworkDenoiser
+from napari_fidelity.methods._fields import IterationField, SnapshotsField
 from napari_fidelity.methods.base import Method
 from napari_fidelity.stopping.rules import Settled, StoppingRule
 
@@ -87,14 +88,8 @@ class RED(Method):
     output: Literal["denoised", "image"] = Field(
         "denoised", description="What is returned: the denoised image f(x), or x."
     )
-    iteration: int | None = Field(
-        None,
-        ge=0,
-        description="Return the image of this iteration and stop there; left out, the stopping rule decides.",
-    )
-    snapshots: int = Field(
-        0, ge=0, le=64, description="Number of iterations whose images are kept, evenly spread."
-    )
+    iteration: IterationField = None
+    snapshots: SnapshotsField = 0
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from napari_fidelity.core.errors import ShapeError
 from napari_fidelity.core.options import Options
-from napari_fidelity.core.spec import parse_one, parse_table, write_one
+from napari_fidelity.core.spec import parse_declared, write_one
 
 if TYPE_CHECKING:
     import torch
@@ -170,10 +170,7 @@ def parse_untrained(spec: str | Mapping[str, Any] | Untrained) -> Untrained:
     OptionError
         If the kind or an option is unknown, or a value is out of range; the message lists what there is.
     """
-    if isinstance(spec, Untrained):
-        return spec
-    parse = parse_one if isinstance(spec, str) else parse_table
-    return parse(spec, UNTRAINED, "untrained network")  # type: ignore[arg-type]
+    return parse_declared(spec, Untrained, UNTRAINED, "untrained network")  # type: ignore[type-abstract]
 
 
 def describe(network: Untrained) -> str:

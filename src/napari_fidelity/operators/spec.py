@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_fidelity.core.spec import parse_one, parse_sum, parse_table, write_sum
+from napari_fidelity.core.spec import parse_declared, parse_sum, parse_table, write_sum
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import OPERATORS, Compose
 from napari_fidelity.operators.noise import NOISES, Noise
@@ -64,8 +64,4 @@ def parse_noise(spec: str | Mapping[str, Any] | Noise) -> Noise:
     OptionError
         If the kind or an option is unknown, or a value is out of range; the message lists what there is.
     """
-    if isinstance(spec, Noise):
-        return spec
-    if isinstance(spec, str):
-        return parse_one(spec, NOISES, "noise model")
-    return parse_table(spec, NOISES, "noise model")
+    return parse_declared(spec, Noise, NOISES, "noise model")  # type: ignore[type-abstract]
