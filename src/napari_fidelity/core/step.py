@@ -91,6 +91,10 @@ class Result(Generic[T]):
         What the result was made from, as plain values.
     snapshots
         Estimates kept at chosen iterations, by iteration number.
+    maps
+        Further images of the same run by name, such as those of an uncertainty map.
+    network
+        The network that made the image, where the method changed it; from methods only, not from a whole image.
     """
 
     image: T
@@ -99,6 +103,8 @@ class Result(Generic[T]):
     seconds: float
     provenance: Mapping[str, Any] = field(default_factory=dict)
     snapshots: Mapping[int, T] = field(default_factory=dict)
+    maps: Mapping[str, T] = field(default_factory=dict)
+    network: Any = None
 
 
 def drain(

@@ -64,19 +64,22 @@ class Method(Options, ABC):
 
     Attributes
     ----------
-    reads_measurement
-        Whether the network it is given is a restoration network ``f(y)``; if not, it is a denoiser, which sees
-        images that the method makes.
-    spatial_dims
-        How many spatial axes a measurement may have.
     offers
         Scores that stopping rules may need, beyond the usual ones.
     """
 
     kind: str
-    reads_measurement: ClassVar[bool] = True
-    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
     offers: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def reads_measurement(self) -> bool:
+        """Whether its network is a restoration network ``f(y)``; if not, a denoiser of images that it makes."""
+        return True
+
+    @property
+    def spatial_dims(self) -> tuple[int, ...]:
+        """How many spatial axes a measurement may have."""
+        return (2, 3)
 
     def default_model(self) -> str | None:
         """Return the id of the bundled network that it takes where none is given; ``None`` for none."""

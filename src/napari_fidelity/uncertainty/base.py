@@ -1,0 +1,75 @@
+"""What every map of uncertainty or fidelity promises."""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from napari_fidelity.core.options import Array
+from napari_fidelity.methods import AnyMethod, FineTune
+from napari_fidelity.methods.base import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Quantity = Literal["intensity", "difference", "plain"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One of the images that a map is made of.
+
+    Attributes
+    ----------
+    title
+        What it shows, in words.
+    quantity
+        ``"intensity"``: an image like the result, in the measurement's units; ``"difference"``: of such images,
+        or a standard deviation, in the same units but without offset; ``"plain"``: a number without unit.
+    grid
+        Whether it lies on the image's grid or the measurement's.
+    """
+
+    title: str
+    quantity: Quantity = "difference"
+    grid: Literal["image", "measurement"] = "image"
+
+
+class UncertaintyMap(Method, ABC):
+    """A method whose result is a map: where the result of another method can be trusted.
+
+    ``steps`` yields one step per pass, with the map so far as its estimate; the result's ``image`` is the first of
+    ``outputs`` and its ``maps`` hold all of them by name. Numbers about the whole image are scores of the last
+    step.
+
+    Attributes
+    ----------
+    title
+        Its name in menus and tables.
+    outputs
+        The images it makes, by name; the first is the map itself.
+    """
+
+    title: ClassVar[str]
+    outputs: ClassVar[Mapping[str, Output]]
+    of: AnyMethod = Field(FineTune(), description="The method whose result is judged.")
+    image: Array | None = Field(
+        None, description="The result to judge, where there is one already; left out, the method makes it."
+    )
+
+    @property
+    def reads_measurement(self) -> bool:
+        """Whether the network is that of a restoration method."""
+        return self.of.reads_measurement
+
+    @property
+    def spatial_dims(self) -> tuple[int, ...]:
+        """How many spatial axes a measurement may have."""
+        return self.of.spatial_dims
+
+    def default_model(self) -> str | None:
+        """Return the network that the judged method takes by itself."""
+        return self.of.default_model()
