@@ -31,11 +31,14 @@ class Output:
         or a standard deviation, in the same units but without offset; ``"plain"``: a number without unit.
     grid
         Whether it lies on the image's grid or the measurement's.
+    signed
+        Whether its sign means something, as that of a residual or a bias does.
     """
 
     title: str
     quantity: Quantity = "difference"
     grid: Literal["image", "measurement"] = "image"
+    signed: bool = False
 
 
 class UncertaintyMap(Method, ABC):
