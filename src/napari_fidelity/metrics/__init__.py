@@ -5,12 +5,15 @@ Every metric takes numpy arrays, channel-last: ``(H, W)`` or ``(H, W, C)``;
 """
 
 from napari_fidelity.metrics.data import lr_psnr, noise_left, residual, residual_image
+from napari_fidelity.metrics.fidelity import Squirrel, Whiteness, squirrel, whiteness
 from napari_fidelity.metrics.perceptual import lpips, lpips_available
 from napari_fidelity.metrics.reference import psnr, psnr_per_channel, rgb_to_y, ssim
 from napari_fidelity.metrics.table import Row, compare, data_range_of, to_csv
 
 __all__ = [
     "Row",
+    "Squirrel",
+    "Whiteness",
     "compare",
     "data_range_of",
     "lpips",
@@ -22,6 +25,8 @@ __all__ = [
     "residual",
     "residual_image",
     "rgb_to_y",
+    "squirrel",
     "ssim",
     "to_csv",
+    "whiteness",
 ]
