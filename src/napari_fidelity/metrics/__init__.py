@@ -4,29 +4,44 @@ Every metric takes numpy arrays, channel-last: ``(H, W)`` or ``(H, W, C)``;
 :func:`napari_fidelity.core.blocks.to_channel_last` makes them of tensors.
 """
 
+from napari_fidelity.metrics.calibration import Reliability, coverage, reliability, width
+from napari_fidelity.metrics.control import MapScore, control_map, evaluate_map
 from napari_fidelity.metrics.data import lr_psnr, noise_left, residual, residual_image
 from napari_fidelity.metrics.fidelity import Squirrel, Whiteness, squirrel, whiteness
 from napari_fidelity.metrics.perceptual import lpips, lpips_available
+from napari_fidelity.metrics.ranking import Sparsification, ause, block_mean, sparsification, spearman
 from napari_fidelity.metrics.reference import psnr, psnr_per_channel, rgb_to_y, ssim
 from napari_fidelity.metrics.table import Row, compare, data_range_of, to_csv
 
 __all__ = [
+    "MapScore",
+    "Reliability",
     "Row",
+    "Sparsification",
     "Squirrel",
     "Whiteness",
+    "ause",
+    "block_mean",
     "compare",
+    "control_map",
+    "coverage",
     "data_range_of",
+    "evaluate_map",
     "lpips",
     "lpips_available",
     "lr_psnr",
     "noise_left",
     "psnr",
     "psnr_per_channel",
+    "reliability",
     "residual",
     "residual_image",
     "rgb_to_y",
+    "sparsification",
+    "spearman",
     "squirrel",
     "ssim",
     "to_csv",
     "whiteness",
+    "width",
 ]
