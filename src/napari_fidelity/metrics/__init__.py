@@ -8,12 +8,14 @@ from napari_fidelity.metrics.calibration import Reliability, coverage, reliabili
 from napari_fidelity.metrics.control import MapScore, control_map, evaluate_map
 from napari_fidelity.metrics.data import lr_psnr, noise_left, residual, residual_image
 from napari_fidelity.metrics.fidelity import Squirrel, Whiteness, squirrel, whiteness
+from napari_fidelity.metrics.frc import FRC, checkerboard, frc, split_counts, split_gaussian
 from napari_fidelity.metrics.perceptual import lpips, lpips_available
 from napari_fidelity.metrics.ranking import Sparsification, ause, block_mean, sparsification, spearman
 from napari_fidelity.metrics.reference import psnr, psnr_per_channel, rgb_to_y, ssim
 from napari_fidelity.metrics.table import Row, compare, data_range_of, to_csv
 
 __all__ = [
+    "FRC",
     "MapScore",
     "Reliability",
     "Row",
@@ -22,11 +24,13 @@ __all__ = [
     "Whiteness",
     "ause",
     "block_mean",
+    "checkerboard",
     "compare",
     "control_map",
     "coverage",
     "data_range_of",
     "evaluate_map",
+    "frc",
     "lpips",
     "lpips_available",
     "lr_psnr",
@@ -39,6 +43,8 @@ __all__ = [
     "rgb_to_y",
     "sparsification",
     "spearman",
+    "split_counts",
+    "split_gaussian",
     "squirrel",
     "ssim",
     "to_csv",
