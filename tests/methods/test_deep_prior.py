@@ -319,10 +319,21 @@ class Counting(nn.Module):
 def test_denoiser_works_beside_the_network() -> None:
     network, y = Counting(), noisy(picture())
     before = threading.active_count()
-    run(deepred(denoiser=NetworkDenoiser(), every=10, sigma_f=0.04), y, Identity(), network, noise=NOISE)
+    method = deepred(denoiser=NetworkDenoiser(), every=10, sigma_f=0.04, start="classical")
+    run(method, y, Identity(), network, noise=NOISE)
     assert network.levels == pytest.approx([0.04] * 3)  # at first, and after the first and the tenth iteration
     assert threading.get_ident() not in network.threads
     assert threading.active_count() == before
+
+
+def test_starts_from_the_denoised_measurement() -> None:
+    network, y = Counting(), noisy(picture())
+    method = deepred(denoiser=NetworkDenoiser(), iterations=2, sigma_f=0.04, start="denoised")
+    steps = method.steps(y, Identity(), network, noise=NOISE)
+    next(steps)
+    steps.close()
+    assert network.levels[0] == pytest.approx(NOISE.sigma)  # the whole noise is still in it
+    assert network.levels[1] == pytest.approx(0.04)
 
 
 def test_error_in_the_denoiser_is_said() -> None:

@@ -31,6 +31,7 @@ from napari_fidelity.methods.last_layer import Change, Pass, Regression, first_p
 from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for
 from napari_fidelity.methods.scores import mean_square
+from napari_fidelity.methods.tuned import TunedNetwork
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.stopping.rules import Budget, Discrepancy
 
@@ -80,7 +81,7 @@ class Run:
         self.seed = self.rng.initial_seed()
         self.sigma2 = assumed_variance(y, operator, first.shape[2:], **self.known, rng=self.seed)
         self.damping = ridge_for(first, y, operator, **self.known, sigma2=self.sigma2, rng=self.seed)
-        given = NetworkInput(
+        self.given = given = NetworkInput(
             operator,
             lambda z: self._pass(z).image,
             {**self.known, "ridge": self.damping},
@@ -101,6 +102,7 @@ class Run:
         self.stride = self._stride(first) if options.adaptive else 1.0
         if self.last is not None and (self._nothing_to_solve or not self._suits_features(first)):
             self.last = None
+        self.made: tuple[Change | None, int] | None = None  # the last iteration's last layer, and its view
 
     # -- preparation ------------------------------------------------------------------------------------------
 
@@ -170,6 +172,7 @@ class Run:
                 self._check_start(value, loss.requires_grad or not descends)
                 limit = _ASTRAY * max(data, self.sigma2) if options.average else math.inf
             if not math.isfinite(value) or data > limit:
+                self.made = None
                 reason = f"the iteration diverged at step {index}; the image before it is returned"
                 break
             estimate = outcome.take(image)
@@ -190,7 +193,23 @@ class Run:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
         reason = reason or self._at_the_end(iterations if optimizer is not None else 0, end)
-        return Result(outcome.image(), tuple(history), reason, self._seconds(), {}, outcome.snapshots)
+        image, seconds = outcome.image(), self._seconds()
+        return Result(image, tuple(history), reason, seconds, {}, outcome.snapshots, network=self._tuned())
+
+    def _tuned(self) -> TunedNetwork | None:
+        """Return the network as the last iteration ran it; ``None`` where that diverged."""
+        if self.made is None:
+            return None
+        change, view = self.made
+        return TunedNetwork(
+            self.network,
+            self.last,
+            change,
+            view=view,
+            given=self.given,
+            seen=(self.y, self.shown),
+            precision=self.options.precision,
+        )
 
     def _at_the_end(self, gradient_steps: int, end: int) -> str:
         if self.options.iteration == end:
@@ -241,6 +260,7 @@ class Run:
         run = self._start_or_pass(view)
         copy = self._copy_pass(view)
         change = self._solve(run, copy, view) if self.last is not None else None
+        self.made = change, view
         image = from_view(run.changed(change), view)
         loss = data = self.term(image)
         if copy is not None:

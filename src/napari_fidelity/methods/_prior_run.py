@@ -54,6 +54,7 @@ class Run:
         stop: StoppingRule | None,
         weights: torch.Tensor | None,
         rng: int | torch.Generator,
+        denoised: Callable[[torch.Tensor, float], torch.Tensor] | None = None,
     ) -> None:
         self.started = time.perf_counter()
         y, weights = check_measurement(y, weights)
@@ -66,12 +67,16 @@ class Run:
         self.noise_db = -20 * math.log10(sigma)
         self.term = split(y, noise, weights, self.stop, rng).term(operator)
         known = partial(starting_image, y=self.term.y, operator=operator, weights=self.term.weights)
-        if isinstance(options.start, str) and options.start == "noise":
+        start = options.start if isinstance(options.start, str) else ""
+        if start == "noise":
             self.image, shown = known("measurement"), None
         else:
-            self.image = shown = known(options.start, noise=self.term.noise)
+            which = "classical" if start == "denoised" else options.start
+            self.image = shown = known(which, noise=self.term.noise)
         check_fit(operator, self.image, y)
         self.sigma = image_sigma(sigma, operator, self.image)
+        if start == "denoised" and denoised is not None:
+            self.image = shown = denoised(self.image, self.sigma)
         self.gain = squared_gain(operator, self.image)
         limits = self._limits(known)
         self.members = [

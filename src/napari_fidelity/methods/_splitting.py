@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_fidelity.methods.base import Network
     from napari_fidelity.methods.deepred import DeepRED
 
-_LEAST_SIGMA = 8 / 255  # that the denoiser is told: the network's images have errors of their own
+LEAST_SIGMA = 8 / 255  # that the denoiser is told: the network's images have errors of their own
 _LEAST_WEIGHT = 0.05  # of β and μ, as published for measurements with little noise
 _WEIGHT = 47.0  # of the noise's variance: 0.5 at σ = 25/255, as published for denoising
 
@@ -51,7 +51,7 @@ class Splitting:
         thread: ThreadPoolExecutor,
     ) -> None:
         self.options, self.model, self.gain, self._thread = options, model, gain, thread
-        self.sigma_f = options.sigma_f or max(sigma / 2, _LEAST_SIGMA)
+        self.sigma_f = options.sigma_f or max(sigma / 2, LEAST_SIGMA)
         self.x, self.u = image, torch.zeros_like(image)
         weight = _LEAST_WEIGHT + _WEIGHT * sigma**2
         self.beta, self.mu = options.beta or weight, options.mu or weight

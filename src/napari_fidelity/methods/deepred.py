@@ -49,8 +49,9 @@ class DeepRED(DeepPrior):
         description="Noise level that the denoiser is told, for intensities in [0, 1]; left out, half that of the "
         "noise, at least 8/255.",
     )
-    start: Literal["noise", "measurement", "classical"] | Array = Field(
-        "classical", description=DeepPrior.model_fields["start"].description
+    start: Literal["noise", "measurement", "classical", "denoised"] | Array = Field(
+        "denoised",
+        description=f"{DeepPrior.model_fields['start'].description} denoised: the projection, after the denoiser.",
     )
     beta: float | None = Field(
         None, gt=0, description="Weight β of the denoiser; left out, it follows the noise: 0.05 and more."
@@ -59,7 +60,7 @@ class DeepRED(DeepPrior):
         None, gt=0, description="Weight μ of the distance between network and image; left out, like β."
     )
     growth: float = Field(
-        0.0,
+        0.03,
         ge=0,
         description="What is added to β and μ whenever the network explains the measurement by another 0.01 dB "
         "better than its noise allows (see tau).",
@@ -172,9 +173,12 @@ class DeepRED(DeepPrior):
     ) -> Steps:
         """Run DeepRED on a measurement (N, C, *m), 2-D or 3-D; ``model`` denoises. See :meth:`Method.steps`."""
         from napari_fidelity.methods._prior_run import Run
-        from napari_fidelity.methods._splitting import Splitting
+        from napari_fidelity.methods._splitting import LEAST_SIGMA, Splitting
 
-        run = Run(self, y, operator, noise=noise, stop=stop, weights=weights, rng=rng)
+        def denoised(image: torch.Tensor, sigma: float) -> torch.Tensor:
+            return self.denoiser.denoise(image, max(sigma, self.sigma_f or LEAST_SIGMA), model)
+
+        run = Run(self, y, operator, noise=noise, stop=stop, weights=weights, rng=rng, denoised=denoised)
         with Splitting.thread() as thread:
             run.split(lambda x: Splitting(self, x, model, run.sigma, run.gain, thread))
             return (yield from run.steps())

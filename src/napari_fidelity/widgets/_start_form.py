@@ -27,8 +27,13 @@ _STARTS = {
         "a classical reconstruction",
         "The least squares solution that agrees with the data as far as the noise allows.",
     ),
+    "denoised": (
+        "the same, denoised",
+        "The least squares solution after the denoiser: what the deep image prior then makes agree with the data.",
+    ),
     "layer": ("a layer", "Any image on the grid of the result: an earlier result, or one made elsewhere."),
 }
+_NAMED = ("noise", "measurement", "classical", "denoised")
 _GIVEN = "given"
 
 
@@ -58,7 +63,7 @@ class StartForm(QWidget):
         words = {value for member in get_args(_annotation(method)) for value in _words(member)}
         self._by_method = method.start
         self.set_start(method.start)
-        for key in ("noise", "measurement", "classical"):
+        for key in _NAMED:
             self._offer(key, key in words)
 
     def start(self) -> Any:
@@ -66,7 +71,7 @@ class StartForm(QWidget):
         key = self.combo.currentData()
         if key == _GIVEN:
             return self._given
-        return key if key in ("noise", "measurement", "classical") else self._by_method
+        return key if key in _NAMED else self._by_method
 
     def source(self, measured: Source) -> Source | None:
         """Return the layer to begin with; ``None`` if none is asked for.
