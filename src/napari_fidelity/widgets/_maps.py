@@ -94,7 +94,7 @@ def add_maps(viewer: ViewerModel, maps: Maps) -> list[Layer]:
 
     largest = max((each.largest for each in maps.made), default=0.0) or 1.0
     look = {
-        "colormap": _colormap(), "contrast_limits": (-largest, largest), "gamma": 1.0, "opacity": 1.0,
+        "colormap": diverging(), "contrast_limits": (-largest, largest), "gamma": 1.0, "opacity": 1.0,
         "blending": "translucent",
     }  # fmt: skip
     layers = []
@@ -146,7 +146,8 @@ def _largest(data: NDArray[Any]) -> float:
     return float(np.percentile(finite, _MOST)) or float(finite.max()) if finite.size else 0.0
 
 
-def _colormap() -> Any:
+def diverging() -> Any:
+    """Return the colours of signed numbers: blue below, white at, red above zero."""
     from napari.utils.colormaps import Colormap
 
     return Colormap(_DIVERGING, name="blue-white-red")

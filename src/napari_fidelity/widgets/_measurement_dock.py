@@ -9,9 +9,9 @@ from napari_fidelity.core.errors import FidelityError, ImageError
 from napari_fidelity.widgets._axes import AxesTable
 from napari_fidelity.widgets._dock import Dock, layer_combo
 from napari_fidelity.widgets._formation import FormationPanel
-from napari_fidelity.widgets._layers import Source, find_formation
+from napari_fidelity.widgets._layers import Source, find_formation, show_slice
 from napari_fidelity.widgets._links import Links
-from napari_fidelity.widgets._reproduce import record_of
+from napari_fidelity.widgets._reproduce import measurement_of, record_of
 from napari_fidelity.widgets._restoration import gigabytes
 
 if TYPE_CHECKING:
@@ -91,6 +91,17 @@ class MeasurementDock(Dock):
         self.formation.set_source(layer)
         self.take_noted((find_formation(layer) if layer is not None else None) or {})
         self.formation_changed()
+
+    def show_measurement(self, result: Layer) -> str:
+        """Choose the layer, and the part of it, that a result was made from; say so if it is not there."""
+        source = record_of(result).get("source", {})
+        measured = measurement_of(self.viewer, result)
+        if measured is None:
+            return f"Its measurement '{source.get('layer', '?')}' is not in the viewer."
+        self.layer.value = measured
+        self.axes.set_axes(source.get("axes", ""), source.get("index", {}))
+        show_slice(self.viewer, measured, source.get("axes", ""), source.get("index", {}))
+        return ""
 
     def source(self) -> Source:
         """Return the layer to work on.

@@ -5,9 +5,10 @@ Plain generators without Qt; the dock shows what they yield.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from napari_fidelity.widgets._guess import KEY
 from napari_fidelity.widgets._live import Frame
 from napari_fidelity.widgets._news import News
 from napari_fidelity.widgets._slices import Stopped, read
@@ -48,8 +49,11 @@ class Request:
         Data type of the result: ``"float32"`` or ``"input"``.
     output
         Whether to show the network's own output too.
-    start
-        The layer that the method begins with, if there is one.
+    arrays
+        Layers that are options of the method, by name: ``{"start": …}``, ``{"of.start": …}`` of the method that a
+        map judges.
+    judged
+        The layer whose image a map judges, if it is there already.
     memory_limit
         Bytes the plugin may hold; ``None`` for all there are.
     """
@@ -59,7 +63,8 @@ class Request:
     device: str = "auto"
     dtype: str = "float32"
     output: bool = False
-    start: Source | None = None
+    arrays: Mapping[str, Source] = field(default_factory=dict)
+    judged: Source | None = None
     memory_limit: int | None = None
 
 
@@ -104,7 +109,7 @@ def restoration(request: Request, history: list[Record]) -> Work:
 
 def _stages(request: Request, history: list[Record]) -> Work:
     image = yield from read(request.source)
-    recipe = request.recipe if request.start is None else (yield from _beginning_with(request))
+    recipe = yield from _with_arrays(request)
     yield News("note", text="Loading the network" if recipe.model else "Preparing")
     network, recipe = _load(recipe, request.device)
     asked = yield _needs(request, recipe, image, network)
@@ -119,13 +124,21 @@ def _stages(request: Request, history: list[Record]) -> Work:
     return (yield from _restored(request, recipe, image, network, history))
 
 
-def _beginning_with(request: Request) -> Generator[News, str | None, Recipe]:
-    """Return the recipe with the layer to begin with, without axes of which only one position was wanted."""
-    assert request.start is not None
-    image = yield from read(request.start)
-    extra = tuple(i for i, axis in enumerate(image.axes) if axis not in request.source.axes)
+def _with_arrays(request: Request) -> Generator[News, str | None, Recipe]:
+    """Return the recipe with the layers that are options of its method."""
     method: Any = request.recipe.method
-    return request.recipe.replace(method=method.replace(start=image.data.squeeze(extra)))
+    for name, source in request.arrays.items():
+        image = yield from read(source)
+        # axes of which only one position was wanted
+        extra = tuple(i for i, axis in enumerate(image.axes) if axis not in request.source.axes)
+        method = _replaced(method, name.split("."), image.data.squeeze(extra))
+    return request.recipe.replace(method=method)
+
+
+def _replaced(options: Any, path: list[str], value: Any) -> Any:
+    """Return options of which one, or one of a part, has another value."""
+    name, *further = path
+    return options.replace(**{name: _replaced(getattr(options, name), further, value) if further else value})
 
 
 def _load(recipe: Recipe, device: str) -> tuple[RestorationNetwork | None, Recipe]:
@@ -196,7 +209,10 @@ def _restored(
     from napari_fidelity.core.step import Record
     from napari_fidelity.pipeline import run_recipe
 
-    steps = run_recipe(recipe, image, network, device=request.device, dtype=request.dtype)
+    judged = yield from _judged(request)
+    more = {} if judged is None else {"judged": judged}
+    steps = run_recipe(recipe, image, network, device=request.device, dtype=request.dtype, **more)
+    passes = hasattr(recipe.method, "outputs")
     frame = Frame.of(image)
     last: Step[Image] | None = None
     reply = None
@@ -204,26 +220,34 @@ def _restored(
         while True:
             last = steps.send(reply) if reply is not None else next(steps)
             history.append(Record.of(last))
-            reply = yield _step_news(last, frame, keep=len(history) == 1)
+            reply = yield _step_news(last, frame, keep=len(history) == 1, passes=passes)
     except StopIteration as end:
         result: Result[Image] = end.value
         return result
     except Exception:
         if last is not None:
-            yield _step_news(last, frame, keep=True)
+            yield _step_news(last, frame, keep=True, passes=passes)
         raise
     finally:
         steps.close()
 
 
-def _step_news(step: Step[Image], frame: Frame, *, keep: bool = False) -> News:
+def _judged(request: Request) -> Generator[News, str | None, Image | None]:
+    """Return the image that a map judges, with what is known of how it was made."""
+    if request.judged is None:
+        return None
+    image = yield from read(request.judged)
+    return image.replace(metadata={KEY: request.judged.metadata.get(KEY, {})})
+
+
+def _step_news(step: Step[Image], frame: Frame, *, keep: bool = False, passes: bool = False) -> News:
     total = step.total or 0
     return News(
         "step",
         make=lambda: Shown(step.estimate(), step.position, frame),
         done=step.block * total + step.index + 1,
         total=step.blocks * total or None,
-        text=f"Iteration {step.index}" + _slice_words(step),
+        text=(f"Pass {step.index + 1}" if passes else f"Iteration {step.index}") + _slice_words(step),
         keep=keep,
         wait=keep,
     )

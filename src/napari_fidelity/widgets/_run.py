@@ -48,16 +48,20 @@ class RestorationRun(QObject):
         if operator is not None and not operator.shares_grid:
             source = source.on_own_scale()
         model = request.recipe.model
-        self.viewer, self.source, self.recipe = viewer, source, request.recipe
+        self.viewer, self.source, self.recipe, self.request = viewer, source, request.recipe, request
         self.history: list[Record] = []
         self.output_name = f"{source.name} – {_short(model.name)}" if model else f"{source.name} – network"
-        self.live = LiveLayer(viewer, source, f"{source.name} – {_RESULTS[request.recipe.method.kind]}")
+        self.live = self.make_live()
         self.output: Layer | None = None
         self.fit_before: float | None = None
         self.problem: Exception | None = None  # met here, not by the job
         self.job = Job(partial(restoration, request, self.history), name=self.live.name, rate=rate)
         self.job.changed.connect(self._changed)
         self.job.ended.connect(self._ended)
+
+    def make_live(self) -> LiveLayer:
+        """Return what shows the growing result."""
+        return LiveLayer(self.viewer, self.source, f"{self.source.name} – {_RESULTS[self.recipe.method.kind]}")
 
     def start(self) -> None:
         """Begin."""
@@ -98,7 +102,7 @@ class RestorationRun(QObject):
     def _ended(self, outcome: Outcome) -> None:
         _running.discard(self)
         try:
-            self._show_last(outcome)
+            self.show_last(outcome)
         except Exception as error:
             self.problem = explained(error, f"Showing '{self.live.name}'")
         if self.problem is not None:
@@ -106,7 +110,8 @@ class RestorationRun(QObject):
         self.finished.emit(outcome)
         self.deleteLater()  # in this thread, not in whichever the garbage collector runs
 
-    def _show_last(self, outcome: Outcome) -> None:
+    def show_last(self, outcome: Outcome) -> None:
+        """Show how the run ended."""
         if outcome.value is not None:
             self.live.finish(outcome.value.image)
         elif self.live.shown and self.live.layer is not None:

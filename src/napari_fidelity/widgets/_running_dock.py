@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import QTimer
 
 from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.widgets._check import Check
-from napari_fidelity.widgets._layers import show_slice
 from napari_fidelity.widgets._measurement_dock import MeasurementDock
 from napari_fidelity.widgets._plots import CurvePlot
 from napari_fidelity.widgets._reproduce import (
@@ -33,12 +31,12 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Layer
-    from qtpy.QtWidgets import QWidget
 
     from napari_fidelity.core.blocks import Spatial
     from napari_fidelity.operators.base import Operator
     from napari_fidelity.pipeline import Recipe
     from napari_fidelity.widgets._layers import Source
+    from napari_fidelity.widgets._maker import Maker
     from napari_fidelity.widgets._recipe_panel import RecipePanel
 
 _WARM_UP = 400  # milliseconds after which the computing libraries are loaded, in the background
@@ -47,15 +45,18 @@ _WARM_UP = 400  # milliseconds after which the computing libraries are loaded, i
 class RunningDock(MeasurementDock):
     """Choose a layer and an image formation model; run; pick an iteration; compare.
 
-    A dock that derives from it makes its ``method`` panel and calls :meth:`assemble`.
+    A dock that derives from it says what makes its images (:meth:`use`) and calls :meth:`assemble`.
 
     Attributes
     ----------
     title
         Its name in napari.
+    maker, method
+        What makes an image of the measurement, and the panel of its method.
     """
 
     title: ClassVar[str]
+    maker: Maker
     method: RecipePanel
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
@@ -69,11 +70,13 @@ class RunningDock(MeasurementDock):
         self.reproduce = ReproduceBar(self.viewer)
         self.checking = Check(self.viewer)
 
-    def assemble(self, sections: Mapping[str, QWidget]) -> None:
-        """Put the dock together: measurement, its own sections, doing a result again, and the foot."""
-        self.section("Measurement", self.layer.native, self.axes)
-        for title, widget in sections.items():
-            self.section(title, widget)
+    def use(self, maker: Maker) -> None:
+        """Let images be made in this way from now on."""
+        self.maker, self.method = maker, maker.method
+
+    def assemble(self) -> None:
+        """Put the dock together: its sections, doing a result again, and the foot."""
+        self.add_sections()
         self.section("Do a result again", self.reproduce, folded=True)
         self.column.addStretch(1)
         for widget in (self.bar, self.curve, self.result):
@@ -85,6 +88,12 @@ class RunningDock(MeasurementDock):
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._warm_up)
         self._later.start(_WARM_UP)
+
+    def add_sections(self) -> None:
+        """Add the measurement and what makes an image of it."""
+        self.section("Measurement", self.layer.native, self.axes)
+        for title, widget in self.maker.sections.items():
+            self.section(title, widget)
 
     def _connect(self) -> None:
         self.formation.check_requested.connect(self.check)
@@ -107,34 +116,32 @@ class RunningDock(MeasurementDock):
         self.curve.prepare()
         run_later(load, lambda _: None, lambda _: None, name="Loading PyTorch")
 
-    # -- what a dock adds -------------------------------------------------------------------------------------
+    # -- what depends on how images are made ------------------------------------------------------------------
 
-    @abstractmethod
     def recipe_parts(self, source: Source, operator: Operator) -> dict[str, Any]:
-        """Return the fields of the recipe that are this dock's own: the method, and the network if there is one.
-
-        Raises
-        ------
-        FidelityError
-            If something is missing or impossible.
-        """
+        """Return the fields of the recipe that follow from the method; errors as :meth:`Maker.recipe_parts`."""
+        return self.maker.recipe_parts(source, operator)
 
     def request_parts(self, recipe: Recipe) -> dict[str, Any]:
         """Return what the request holds beside layer, recipe and preferences."""
-        return {}
+        return self.maker.request_parts(recipe)
 
-    def to_check(self) -> tuple[Operator, Spatial]:
-        """Return the image formation model that results are checked with, and the axes of what is one image.
+    def operator(self) -> Operator:
+        """Return the image formation model; errors as :meth:`MeasurementDock.operator`."""
+        return self.maker.operator()
 
-        Raises
-        ------
-        FidelityError
-            If the model is incomplete or impossible.
-        """
-        return self.operator(), "YX"
+    def spatial(self, source: Source) -> Spatial:
+        """Return the axes of what is one image: ``"YX"``, or ``"ZYX"`` for whole volumes."""
+        return self.maker.spatial(source)
 
-    def take_recipe(self, recipe: Recipe) -> None:
-        """Show the parts of a recipe that are this dock's own, beside the method; before all others are shown."""
+    def take_noted(self, noted: Mapping[str, Any]) -> None:
+        """Take what a layer notes about itself beside its image formation."""
+        self.maker.take_noted(noted)
+
+    def formation_changed(self) -> None:
+        """Follow the image formation model."""
+        self.maker.formation_changed()
+        self.estimate()
 
     # -- choosing ---------------------------------------------------------------------------------------------
 
@@ -216,13 +223,17 @@ class RunningDock(MeasurementDock):
         self.result.clear()
         self.curve.clear()
         self.curve.setVisible(False)
-        self.run = RestorationRun(self.viewer, request, settings().display_rate)
+        self.run = self.make_run(request)
         self.run.stepped.connect(self._stepped)
         self.run.memory_known.connect(self.axes.set_memory)
         self.run.finished.connect(self._finished)
         self.bar.follow(self.run.job)
         self.formation.check_button.setEnabled(False)  # the bar follows one thing at a time
         self.run.start()
+
+    def make_run(self, request: Request) -> RestorationRun:
+        """Return the run of a request, not yet started."""
+        return RestorationRun(self.viewer, request, settings().display_rate)
 
     def _stepped(self) -> None:
         if self.run is not None and len(self.run.history) > 1:  # one point is no curve
@@ -252,7 +263,7 @@ class RunningDock(MeasurementDock):
         result = active if "recipe" in record_of(active) else live
         measured = measurement_of(self.viewer, result)
         try:
-            job = self.checking.start(result, measured, *self.to_check())
+            job = self.checking.start(result, measured, *self.maker.to_check())
         except FidelityError as error:
             self.bar.show_message(str(error), error=True)
             return
@@ -279,19 +290,15 @@ class RunningDock(MeasurementDock):
         if dock_for(recipe) != self.title:
             open_dock(self.viewer, dock_for(recipe)).load_layer(layer)
             return
-        source = record_of(layer).get("source", {})
-        measured = measurement_of(self.viewer, layer)
-        if measured is not None:
-            self.layer.value = measured
-            self.axes.set_axes(source.get("axes", ""), source.get("index", {}))
-            show_slice(self.viewer, measured, source.get("axes", ""), source.get("index", {}))
-        self.take_recipe(recipe)  # first, so that the formation's scale does not choose another network
+        lost = self.show_measurement(layer)
+        self.show_recipe(recipe)
+        self.method.integers.setChecked(layer.dtype.kind in "ui")
+        self._loaded = (recipe, measurement_of(self.viewer, layer))
+        self.bar.show_message(f"These are the settings of '{layer.name}'. {lost}".rstrip())
+
+    def show_recipe(self, recipe: Recipe) -> None:
+        """Show the settings of a recipe."""
+        self.maker.take_recipe(recipe)  # first, so that the formation's scale does not choose another network
         if recipe.operator is not None:
             self.formation.set_formation(recipe.operator, recipe.noise, nonfinite=recipe.nonfinite)
         self.method.set_recipe(recipe)
-        self.method.integers.setChecked(layer.dtype.kind in "ui")
-        self._loaded = (recipe, measured)
-        lost = (
-            "" if measured is not None else f" Its measurement '{source.get('layer', '?')}' is not in the viewer."
-        )
-        self.bar.show_message(f"These are the settings of '{layer.name}'.{lost}")

@@ -1,0 +1,76 @@
+"""An image made by a network that is corrected: which network, and how it is corrected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.widgets._maker import Maker
+from napari_fidelity.widgets._method_panel import MethodPanel
+from napari_fidelity.widgets._model import ModelPicker
+from napari_fidelity.widgets._settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_fidelity.operators.base import Operator
+    from napari_fidelity.pipeline import Recipe
+    from napari_fidelity.widgets._layers import Source
+    from napari_fidelity.widgets._running_dock import RunningDock
+
+
+class Correction(Maker):
+    """A restoration network and its correction; network and image formation follow each other's scale."""
+
+    def __init__(self, dock: RunningDock) -> None:
+        super().__init__(dock)
+        self.model = ModelPicker(settings().model_folder)
+        self.method: MethodPanel = MethodPanel(dock.viewer)
+        self.sections = {"Network": self.model, "Image formation": dock.formation, "Correction": self.method}
+        self.model.changed.connect(self._model_changed)
+
+    def recipe_parts(self, source: Source, operator: Operator) -> dict[str, Any]:
+        """Return method and network; errors as :meth:`Maker.recipe_parts`."""
+        sizes = dict(zip(source.axes, source.shape, strict=True))
+        measured = (sizes["Y"], sizes["X"])
+        return {
+            "method": self.method.method(operator.image_shape(measured), measured),
+            "model": self.model.reference(),
+        }
+
+    def request_parts(self, recipe: Recipe) -> dict[str, Any]:
+        """Ask for the network's own output too, unless that is all there is."""
+        return {"output": recipe.method.kind != "apply"}
+
+    def take_noted(self, noted: Mapping[str, Any]) -> None:
+        """Take the network that a layer names."""
+        if noted.get("model"):
+            self.model.choose(noted["model"])
+
+    def take_recipe(self, recipe: Recipe) -> None:
+        """Show the network of a recipe."""
+        if recipe.model is not None:
+            self.model.set_reference(recipe.model)
+
+    def formation_changed(self) -> None:
+        """Follow the image formation model with a network of its scale."""
+        try:
+            scale = _whole_scale(self.dock.formation.operator())
+        except FidelityError:
+            scale = 0  # said by the panel itself
+        if scale:
+            self.model.fit(scale)
+
+    def _model_changed(self) -> None:
+        if self.dock.maker is not self:
+            return
+        if self.model.scale:
+            self.dock.formation.set_scale(self.model.scale)
+        self.dock.estimate()
+
+
+def _whole_scale(operator: Operator) -> int:
+    """Return by how much a network has to enlarge for an operator; 0 if by no whole number."""
+    scale = operator.grid(2).scale
+    same = len(set(scale)) == 1 and float(scale[0]).is_integer()
+    return int(scale[0]) if same else 0
