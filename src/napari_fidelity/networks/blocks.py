@@ -15,6 +15,8 @@ from napari_fidelity.core.cubic import cubic
 class ResidualBlock(nn.Module):
     """``x + res_scale * conv(relu(conv(x)))`` on features, without normalisation (Lim 2017, fig. 2c)."""
 
+    is_residual_block = True
+
     def __init__(self, n_feats: int, res_scale: float = 1.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(n_feats, n_feats, 3, padding=1)

@@ -153,6 +153,8 @@ class DRUNet(RestorationNetwork):
 class _Block(nn.Module):
     """``x + conv(relu(conv(x)))`` without biases, named as in the published weights."""
 
+    is_residual_block = True
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.res = nn.Sequential(

@@ -1,0 +1,99 @@
+"""The passes of a map whose images differ from pass to pass: their mean and their spread."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from napari_fidelity.core.lazy import torch
+from napari_fidelity.core.step import Record, Result, Step
+from napari_fidelity.uncertainty._moments import Moments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    TensorStep = Step[torch.Tensor]
+
+
+class Passes:
+    """Gathers the images of passes, and makes the steps and the result of a map of them.
+
+    Parameters
+    ----------
+    total
+        How many passes there will be at most.
+    started
+        When the map began, by ``time.perf_counter``.
+    """
+
+    def __init__(self, total: int, started: float) -> None:
+        self.total, self._started = total, started
+        self._moments: dict[str, Moments] = {}
+        self._history: list[Record] = []
+        self._latest: TensorStep | None = None
+
+    @property
+    def count(self) -> int:
+        """How many passes are done."""
+        return len(self._history)
+
+    def take(self, images: Mapping[str, torch.Tensor]) -> TensorStep:
+        """Take the images of one pass, by name, the one of the map itself first; return the step to yield."""
+        for name, image in images.items():
+            before = self._moments.get(name)
+            self._moments[name] = Moments.of(image) if before is None else before.add(image)
+        first = next(iter(images))
+        scores = {}
+        if self.count:  # a single image has no spread
+            scores = {f"mean_std{name}": float(one.std().mean()) for name, one in self._moments.items()}
+        loss = scores.get(f"mean_std{first}", 0.0)
+        step = Step(self.count, self.total, loss, scores, self._moments[first].std, self._seconds())
+        self._history.append(Record.of(step))
+        return step
+
+    def meanwhile(self, step: TensorStep) -> TensorStep:
+        """Return the step to yield while a method runs for the next pass; ``step`` is its own.
+
+        It has the number of the last pass that is done, and the map so far: 0 where there is none yet.
+        """
+        if self._moments:
+            estimate = next(iter(self._moments.values())).std
+        else:
+            estimate = partial(_nothing_yet, step)
+        index = max(0, self.count - 1)
+        self._latest = Step(index, self.total, step.loss, {}, estimate, self._seconds())
+        return self._latest
+
+    def result(self, reason: str, like: torch.Tensor | None = None) -> Result[torch.Tensor]:
+        """Return the map, its mean and whatever else there is; the spread of fewer than two images is NaN.
+
+        Parameters
+        ----------
+        reason
+            Why there are no more passes.
+        like
+            An image of that shape; needed where there is no pass at all.
+        """
+        moments = self._moments
+        if not moments and like is not None:
+            moments = {"": Moments.of(torch.full_like(like, math.nan))}
+        maps = {}
+        for name, one in moments.items():
+            maps[f"std{name}"] = one.std() if one.count > 1 else torch.full_like(one.mean, math.nan)
+        maps["mean"] = next(iter(moments.values())).mean
+        history = tuple(self._history)
+        if not history and self._latest is not None:
+            history = (Record.of(self._latest),)
+        if self.count < 2:
+            reason = f"{reason}; fewer than two passes are done, which have no spread: the map is empty"
+        primary = next(iter(maps.values()))
+        return Result(primary, history, reason, self._seconds(), maps=maps)
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+
+def _nothing_yet(step: TensorStep) -> torch.Tensor:
+    return torch.zeros_like(step.estimate())

@@ -1,0 +1,200 @@
+"""Monte Carlo dropout: how much the result hangs on single features of the network.
+
+Lucas, Lopez-Tapia, Molina, Katsaggelos 2020 (arXiv:1912.12879), section V-B; after Gal and Ghahramani 2016
+(arXiv:1506.02142), where the spread under dropout approximates a Bayesian posterior of the weights. Here no layer
+was trained with dropout: the map says how sensitive the network is, it is no calibrated probability.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from napari_fidelity.core.errors import DivergedError, OptionError
+from napari_fidelity.core.lazy import torch
+from napari_fidelity.core.precision import Precision, autocast
+from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.methods.base import (
+    call_network,
+    check_finite_output,
+    check_fit,
+    check_measurement,
+    generator,
+    private_copy,
+)
+from napari_fidelity.methods.projection import project, ridge_for
+from napari_fidelity.uncertainty._inner import follow
+from napari_fidelity.uncertainty._passes import Passes
+from napari_fidelity.uncertainty.base import Output, UncertaintyMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from napari_fidelity.methods.base import LinearOperator, Network, Steps
+    from napari_fidelity.operators.noise import Noise
+    from napari_fidelity.stopping.rules import StoppingRule
+
+
+class Dropout(UncertaintyMap):
+    """Standard deviation of the network's output under dropout at test time (Lucas 2020, section V-B).
+
+    Elements of the features are dropped behind each residual block, in ``passes`` runs of the network on the same
+    measurement. The network is that of :class:`Apply` or :class:`Project`, or the one that :class:`FineTune` ends
+    with: as its last iteration ran it, before averaging and projection. It is run as a private copy. A result
+    that is given (``image``) changes nothing: the map is the network's.
+    """
+
+    kind: Literal["dropout"] = "dropout"
+    title: ClassVar[str] = "Dropout in the network"
+    outputs: ClassVar[Mapping[str, Output]] = {
+        "std": Output("Standard deviation under dropout"),
+        "std_before": Output("Standard deviation under dropout before fine-tuning"),
+        "mean": Output("Mean of all passes", "intensity"),
+    }
+    p: float = Field(0.0005, gt=0, le=0.5, description="Probability that an element of the features is dropped.")
+    passes: int = Field(50, ge=2, le=100_000, description="Runs of the network.")
+    place: Literal["blocks", "convolutions"] = Field(
+        "blocks",
+        description="Where elements are dropped: behind each residual block, or behind each convolution but the "
+        "last. A network in which no blocks are found takes the convolutions.",
+    )
+    before: bool = Field(
+        False,
+        description="Make the map of the network as it was trained too, with the same random numbers: before "
+        "and after fine-tuning.",
+    )
+    precision: Precision = Field(
+        "auto", description="Arithmetic of the network; auto takes bfloat16 where the processor is faster in it."
+    )
+    project: bool = Field(False, description="Project the image of each pass onto the data.")
+
+    def steps(
+        self,
+        y: torch.Tensor,
+        operator: LinearOperator,
+        model: Network | None = None,
+        *,
+        noise: Noise | None = None,
+        stop: StoppingRule | None = None,
+        weights: torch.Tensor | None = None,
+        rng: int | torch.Generator = 0,
+    ) -> Steps:
+        """Run the network ``passes`` times. See :meth:`Method.steps`; ``stop`` is the fine-tuning's.
+
+        Raises
+        ------
+        OptionError
+            If the judged method has no restoration network, or ``before`` is asked for without fine-tuning.
+        ArchitectureError
+            If there is no place for dropout in the network.
+        DivergedError
+            If the fine-tuning diverged, so that there is no tuned network.
+        """
+        started = time.perf_counter()
+        y, weights = check_measurement(y, weights)
+        rng = generator(rng)
+        self._check(model)
+        assert isinstance(model, torch.nn.Module)
+        passes = Passes(self.passes, started)
+        networks = {"": model}
+        if isinstance(self.of, FineTune):
+            run = self.of.steps(y, operator, model, noise=noise, stop=stop, weights=weights, rng=rng)
+            tuned, asked = yield from follow(run, passes.meanwhile)
+            if asked:
+                return passes.result(asked, tuned.image)
+            networks = {"": _tuned(tuned.network)} | ({"_before": model} if self.before else {})
+        with torch.no_grad():
+            dropped = [
+                _Dropped(self, network, y, operator, rng, noise=noise, weights=weights)
+                for network in networks.values()
+            ]
+        asked, first = "", dropped[0].image
+        while passes.count < self.passes and not asked:
+            seed = int(torch.randint(2**62, (1,), generator=rng))
+            with torch.no_grad():
+                images = [one.run(torch.Generator().manual_seed(seed)) for one in dropped]
+            asked = (yield passes.take(dict(zip(networks, images, strict=True)))) or ""
+        return passes.result(asked or f"all {self.passes} passes are done", first)
+
+    def _check(self, model: Network | None) -> None:
+        if not isinstance(self.of, FineTune | Project | Apply):
+            raise OptionError(
+                f"Dropout needs a method with a restoration network, which {type(self.of).__name__} has not",
+                do="Choose an ensemble or the bootstrap, which suit every method",
+            )
+        if self.before and not isinstance(self.of, FineTune):
+            raise OptionError(
+                f"{type(self.of).__name__} does not tune the network, so there is no map of before",
+                do="Choose FineTune as the method, or leave 'before' out",
+            )
+        if not isinstance(model, torch.nn.Module):
+            raise OptionError(
+                "Dropout needs a restoration network (torch.nn.Module)",
+                found="none" if model is None else type(model).__name__,
+                do="Give a model",
+            )
+
+
+class _Dropped:
+    """A network that is run on one measurement under dropout."""
+
+    def __init__(
+        self,
+        options: Dropout,
+        network: torch.nn.Module,
+        y: torch.Tensor,
+        operator: LinearOperator,
+        rng: torch.Generator,
+        *,
+        noise: Noise | None,
+        weights: torch.Tensor | None,
+    ) -> None:
+        from napari_fidelity.methods.tuned import TunedNetwork
+        from napari_fidelity.networks.dropout import places_of
+
+        self._p = options.p
+        self._autocast = autocast(options.precision, y.device)
+        if isinstance(network, TunedNetwork):  # made for this run alone
+            network.precision = options.precision
+            self._network: Callable[[torch.Tensor], torch.Tensor] = network.image
+            self._shown = network.shown(y)
+        else:
+            network = private_copy(network, y.device)
+            self._network, self._shown = partial(call_network, network), y
+        if y.ndim == 4:  # the faster layout
+            network.to(memory_format=torch.channels_last)
+            self._shown = self._shown.contiguous(memory_format=torch.channels_last)
+        self._places = places_of(network, options.place, self._plain)
+        self.image = self._plain()
+        check_finite_output(self.image)
+        check_fit(operator, self.image, y)
+        self._finish: Callable[[torch.Tensor], torch.Tensor] = lambda image: image
+        if options.project:
+            known: dict[str, Any] = {"noise": noise, "weights": weights}
+            ridge = ridge_for(self.image, y, operator, **known, rng=rng.initial_seed())
+            self._finish = lambda image: project(image, y, operator, **known, ridge=ridge)
+
+    def _plain(self) -> torch.Tensor:
+        with self._autocast:
+            image = self._network(self._shown)
+        return image.float()
+
+    def run(self, rng: torch.Generator) -> torch.Tensor:
+        """Return the image of one pass."""
+        from napari_fidelity.networks.dropout import dropout
+
+        with dropout(self._places, self._p, rng):
+            image = self._plain()
+        return self._finish(image)
+
+
+def _tuned(network: torch.nn.Module | None) -> torch.nn.Module:
+    if network is None:
+        raise DivergedError(
+            "The fine-tuning diverged, so there is no tuned network to look at",
+            do="Choose a smaller learning rate, or look at the network as it was trained (method apply)",
+        )
+    return network
