@@ -10,9 +10,10 @@ from napari_fidelity import Image, restore
 from napari_fidelity.core.options import Array  # noqa: TC001 - pydantic reads it
 from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods import Project
+from napari_fidelity.uncertainty import NullSpace, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import torch
 
@@ -34,6 +35,40 @@ class Solve(Project):
         step = Step(0, 1, 0.0, {}, lambda: x)
         reply = yield step
         return Result(x, (Record.of(step),), reply or "solved", 0.0)
+
+
+class Passes(NullSpace):
+    """A map of three outputs and five passes, whose values tell how it was called."""
+
+    outputs: ClassVar[Mapping[str, Output]] = {
+        "std": Output("Number of passes / 100"),
+        "mean": Output("The judged image", "intensity"),
+        "ratio": Output("The measurement", "plain", "measurement"),
+    }
+    calls: ClassVar[list[dict[str, Any]]] = []
+    passes: ClassVar[int] = 5
+
+    def steps(self, y: torch.Tensor, operator: Any, model: Any = None, **given: Any) -> Any:
+        self.calls.append({"y": y, "image": self.image, "of": self.of, "model": model, **given})
+        made = yield from self.of.steps(y, operator, model, **given)
+        x = made.image if self.image is None else made.image.new_tensor(self.image).expand_as(made.image)
+        history = []
+        for index in range(self.passes):
+            std = x * 0 + (index + 1) / 100
+            step = Step(index, self.passes, 0.0, {}, lambda std=std: std)
+            history.append(Record.of(step))
+            reply = yield step
+            if reply:
+                break
+        maps = {"std": std, "mean": x, "ratio": y}
+        return Result(std, tuple(history), reply or "all passes are done", 0.0, maps=maps, network=model)
+
+
+@pytest.fixture
+def passes() -> type[Passes]:
+    """A small map's class, whose ``calls`` are none yet."""
+    Passes.calls.clear()
+    return Passes
 
 
 @pytest.fixture

@@ -140,11 +140,11 @@ def test_estimates_are_images_of_their_block(
 def test_estimates_cost_nothing_until_called(
     network: MakeNetwork, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_fidelity.pipeline import _blocks
+    from napari_fidelity.pipeline import _outputs
 
     steps = restore_steps(scene(10, 10), operator=A, model=network(), method=QUICK, device="cpu", dtype="uint8")
     step = next(steps)
-    monkeypatch.setattr(_blocks, "Assembler", lambda *a, **k: pytest.fail("an image was made"))
+    monkeypatch.setattr(_outputs, "Assembler", lambda *a, **k: pytest.fail("an image was made"))
     next(steps)
     monkeypatch.undo()
     assert (step.estimate().dtype, step.position) == ("float32", {})

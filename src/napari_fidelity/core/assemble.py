@@ -90,6 +90,8 @@ class Assembler:
         the origin; ``scale`` and ``shift`` then say nothing.
     n_channels
         Channels of the result of a block, if not the block's; :func:`result_axes` tells what becomes of the axes.
+    gaps
+        Whether values that are not finite become NaN (0 in integers); if not, they are refused.
 
     Attributes
     ----------
@@ -109,8 +111,10 @@ class Assembler:
         shift: float | Sequence[float] = 0.0,
         pixel_size: float | None = None,
         n_channels: int | None = None,
+        gaps: bool = False,
     ) -> None:
         self.saturated = 0
+        self._gaps = gaps
         self._template, self._scaling = template, scaling
         self._dtype = (template.dtype if dtype == "input" else np.dtype(dtype)).newbyteorder("=")
         self._spatial = spatial
@@ -130,13 +134,17 @@ class Assembler:
         ShapeError
             If it does not fit the block or the results before it.
         NonFiniteError
-            If it holds NaN or infinity.
+            If it holds NaN or infinity and there are to be no gaps.
         """
         scaled = result.detach().cpu().double().numpy()
         if scaled.ndim != len(block.axes) + 1 or scaled.shape[:2] != (1, self._n_channels):
             expected = f"(1, {self._n_channels}, {', '.join(self._spatial)})"
             raise ShapeError(f"The result of a block must have the shape {expected}", found=str(scaled.shape))
-        values, saturated = cast(self._scaling.at(block.index).invert(scaled[0], block.axes), self._dtype)
+        values = self._scaling.at(block.index).invert(scaled[0], block.axes)
+        missing = ~np.isfinite(values) if self._gaps else np.zeros((), bool)
+        values, saturated = cast(np.where(missing, 0, values), self._dtype)
+        if missing.any() and self._dtype.kind == "f":
+            values[missing] = np.nan
         if self._data is None:
             sizes = self._template.sizes | dict(zip(self._spatial, scaled.shape[2:], strict=True))
             sizes[self._channel] = self._n_channels

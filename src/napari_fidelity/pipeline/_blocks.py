@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.assemble import Assembler
 from napari_fidelity.core.blocks import Block, check_depth, planes, to_tensor
 from napari_fidelity.core.device import free_memory, is_out_of_memory
 from napari_fidelity.core.errors import MemoryNeededError, OptionError
@@ -17,18 +16,19 @@ from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Result, Step
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
+from napari_fidelity.pipeline._arrays import Cut
+from napari_fidelity.pipeline._outputs import Assembly, Images
 from napari_fidelity.pipeline._scaling import scaling_of
-from napari_fidelity.pipeline._start import starting_at
 from napari_fidelity.pipeline.provenance import provenance
+from napari_fidelity.uncertainty.base import judged_method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from numpy.typing import DTypeLike
+    from numpy.typing import DTypeLike, NDArray
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Spatial
-    from napari_fidelity.core.scaling import Scaling
     from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.pipeline.recipe import Recipe
 
@@ -46,12 +46,15 @@ class BlockRun:
         network: Network | None,
         operator: LinearOperator,
         device: torch.device,
+        judged: NDArray[Any] | None = None,
     ) -> None:
         check_dimensions(recipe, image, operator)
         self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
+        self.judged = judged
         self.channels = recipe.channels_of(image)
         self.blocks = planes(image, recipe.spatial, self.channels)
         self.scaling = scaling_of(recipe, image, self.blocks, operator, device)
+        self.assembly = Assembly(recipe, operator, len(self.blocks[0].data), self.channels)
         self.ends = recipe.last_iterations
         self.network, self.fold = adapted(network, len(self.blocks[0].data), recipe.method)
         self.seen = None
@@ -65,10 +68,22 @@ class BlockRun:
     def _unfolded(self, x: torch.Tensor) -> torch.Tensor:
         return x.movedim(0, 1) if self.fold else x
 
-    def steps(self, dtype: DTypeLike, started: float) -> Steps:
-        """Yield the steps of every block; return the assembled image."""
+    def steps(self, dtype: DTypeLike, started: float, measured: str = "", told: Recipe | None = None) -> Steps:
+        """Yield the steps of every block; return the assembled image.
+
+        Parameters
+        ----------
+        dtype
+            Of the image.
+        started
+            When the run began.
+        measured
+            Hash of the measurement, for the record.
+        told
+            The recipe that goes into the record, if not the one that is run.
+        """
         self._check_memory()
-        assembler = self._assembler(self.image, self.scaling, dtype)
+        images = Images(self.assembly, self.image, self.scaling, dtype)
         results: list[Result[torch.Tensor]] = []
         asked = ""
         for number, block in enumerate(self.blocks[: len(self.ends or self.blocks)]):
@@ -76,18 +91,25 @@ class BlockRun:
                 result, asked = yield from self._block(number, block)
             except (RuntimeError, MemoryError) as error:
                 raise self._named(error, block) from error
-            assembler.add(block, self._unfolded(result.image))
+            images.add(
+                block,
+                self._unfolded(result.image),
+                {name: self._unfolded(tensor) for name, tensor in result.maps.items()},
+            )
             kept = result.snapshots if len(self.blocks) == 1 else {}
-            results.append(replace(result, image=torch.empty(0), snapshots=kept))
+            results.append(replace(result, image=torch.empty(0), snapshots=kept, maps={}, network=None))
             if asked:
                 break
         seconds = time.perf_counter() - started
-        record = provenance(self.recipe, results, self.device, seconds, len(self.blocks), asked=bool(asked))
-        record["saturated"] = assembler.saturated
+        record = provenance(
+            told or self.recipe, results, self.device, seconds, len(self.blocks), asked=bool(asked)
+        )
+        record["measurement"] = {"sha256": measured}
         history = tuple(replace(entry, block=n) for n, result in enumerate(results) for entry in result.history)
         snapshots = self._snapshots(results[0], dtype) if len(self.blocks) == 1 else {}
         reason = _reason(results, len(self.blocks), "volumes" if "Z" in self.recipe.spatial else "slices")
-        return Result(_with_record(assembler.image(), record), history, reason, seconds, record, snapshots)
+        image, maps = images.finished(record)
+        return Result(image, history, reason, seconds, record, snapshots, maps)
 
     def _block(
         self, number: int, block: Block
@@ -100,7 +122,8 @@ class BlockRun:
             weights = self._folded(
                 torch.from_numpy(self.seen[number].data.astype(np.float32))[None].to(self.device)
             )
-        inner = self._method(block, own, y).steps(
+        cut = Cut(self.recipe, self.image, block, own, partial(self._result_shape, y), self.fold)
+        inner = cut.method(self.judged).steps(
             y,
             self.operator,
             self.network,
@@ -140,11 +163,11 @@ class BlockRun:
                 "device",
             )
 
-    def _method(self, block: Block, own: Scaling, y: torch.Tensor) -> Method:
-        """Return the method as it is run on a block."""
+    def _result_shape(self, y: torch.Tensor) -> tuple[int, ...]:
+        """Return the shape ``(C, *n)`` of the result that belongs to a block."""
         from napari_fidelity.methods._start import image_shape  # not before it runs: it loads torch
 
-        return starting_at(self.recipe, self.image, block, own, lambda: image_shape(y, self.operator)[1:])
+        return image_shape(self._unfolded(y), self.operator)[1:]
 
     def _ended(self, number: int, step: Step[torch.Tensor]) -> str | None:
         """Return a reason to stop where the run that the recipe replays was ended."""
@@ -152,19 +175,6 @@ class BlockRun:
         if self.ends is None or at_the_end or step.index < self.ends[number]:
             return None
         return f"ended at iteration {step.index}, as in the recipe"
-
-    def _assembler(self, template: Image, scaling: Scaling, dtype: DTypeLike) -> Assembler:
-        spatial = self.recipe.spatial
-        place: dict[str, Any] = {}
-        # A foreign operator does not say where its pixels lie; the ratio of lengths is what there is to go by.
-        if isinstance(self.operator, Operator):
-            place["n_channels"] = self.operator.image_channels(len(self.blocks[0].data))
-            if self.operator.shares_grid:
-                grid = self.operator.grid(len(spatial))
-                place |= {"scale": grid.scale, "shift": grid.shift}
-            else:
-                place["pixel_size"] = template.pixel_size["X"]
-        return Assembler(template, scaling, dtype, spatial=spatial, channels=self.channels, **place)
 
     def _named(self, error: Exception, block: Block) -> Exception:
         """Return an error as the user is told of it: memory that ran out has remedies."""
@@ -175,7 +185,7 @@ class BlockRun:
         remedies = ["Crop the image"]
         if "Z" in self.recipe.spatial:
             remedies.append("work slice by slice (spatial: YX)")
-        if self.recipe.method.kind == "finetune":
+        if judged_method(self.recipe.method).kind == "finetune":
             remedies.append("let only the last layer move (parameters: last)")
         size = " × ".join(str(n) for n in block.data.shape[1:])
         return MemoryNeededError(
@@ -195,17 +205,14 @@ class BlockRun:
         # A block that is an image of its own, which lies nowhere along other axes, is put together like any other.
         template = _part(self.image, block.index)
         whole = replace(block, index={})
-        assembler = self._assembler(template, self.scaling.at(block.index), np.float32)
-        assembler.add(whole, self._unfolded(estimate()))
-        return assembler.image()
+        scaling = self.scaling.at(block.index)
+        return self.assembly.one(template, scaling, np.float32, whole, self._unfolded(estimate()))
 
     def _snapshots(self, result: Result[torch.Tensor], dtype: DTypeLike) -> dict[int, Image]:
-        images = {}
-        for index, tensor in result.snapshots.items():
-            assembler = self._assembler(self.image, self.scaling, dtype)
-            assembler.add(self.blocks[0], self._unfolded(tensor))
-            images[index] = assembler.image()
-        return images
+        return {
+            index: self.assembly.one(self.image, self.scaling, dtype, self.blocks[0], self._unfolded(tensor))
+            for index, tensor in result.snapshots.items()
+        }
 
 
 def check_dimensions(recipe: Recipe, image: Image, operator: LinearOperator | None) -> None:
@@ -259,7 +266,3 @@ def _reason(results: list[Result[torch.Tensor]], blocks: int, what: str) -> str:
         return f"{last}; {len(results)} of {blocks} {what} are done, the others are empty"
     reasons = {result.stop_reason for result in results}
     return last if len(reasons) == 1 else f"each of {blocks} {what} ended for its own reason; the last: {last}"
-
-
-def _with_record(image: Image, record: dict[str, Any]) -> Image:
-    return image.replace(metadata={**image.metadata, "napari-fidelity": record})

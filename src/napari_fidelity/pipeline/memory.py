@@ -12,6 +12,7 @@ from napari_fidelity.core.assemble import result_axes
 from napari_fidelity.core.blocks import channel_axis
 from napari_fidelity.core.device import choose_device, free_memory
 from napari_fidelity.pipeline._blocks import adapted, check_dimensions
+from napari_fidelity.pipeline._outputs import outputs_of
 from napari_fidelity.pipeline.restoration import check_dtype, load_reference, model_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Memory:
     Attributes
     ----------
     image
-        Of the result.
+        Of the result, with all images of a map.
     method
         What the method holds while it works on one block; an estimate, good to a factor of about 1.5.
     free
@@ -91,7 +92,10 @@ def memory_needed(
     if network is None and reference is not None:
         network = load_reference(reference)
     written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
-    size = prod(result_sizes(recipe, image).values()) * written.itemsize
+    kinds = [output.quantity for output in outputs_of(recipe).values()] or ["intensity"]
+    # differences and ratios are float32 whatever is asked for; all count as if they lay on the result's grid
+    each = sum(written.itemsize if kind == "intensity" else 4 for kind in kinds)
+    size = prod(result_sizes(recipe, image).values()) * each
     measured = [image.sizes[axis] for axis in recipe.spatial]
     channels = image.sizes.get(channel_axis(image.axes, recipe.channels_of(image)), 1)
     network, fold = adapted(network, channels, recipe.method)

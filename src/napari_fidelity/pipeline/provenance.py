@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from napari_fidelity.core.arrays import AXES
 from napari_fidelity.core.device import describe
 from napari_fidelity.stopping.rules import AnyOf, Budget
+from napari_fidelity.uncertainty.base import UncertaintyMap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
+    from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.step import Result
     from napari_fidelity.pipeline.recipe import Recipe
     from napari_fidelity.stopping.rules import StoppingRule
@@ -78,6 +84,14 @@ def provenance(
     }
 
 
+def digest(image: Image) -> str:
+    """Return a hash of an image's values, whatever the order of its axes and bytes."""
+    order = [image.axes.index(axis) for axis in AXES if axis in image.axes]
+    data = image.data.transpose(order)
+    values = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
+    return hashlib.sha256(values.data).hexdigest()
+
+
 def replayable(recipe: Recipe, results: Sequence[Result[torch.Tensor]], blocks: int) -> Recipe:
     """Return the recipe that ends by itself where the user or the clock ended a run; parameters as above.
 
@@ -85,6 +99,8 @@ def replayable(recipe: Recipe, results: Sequence[Result[torch.Tensor]], blocks: 
     iteration of each.
     """
     ends = tuple(result.history[-1].index for result in results)
+    if isinstance(recipe.method, UncertaintyMap):
+        return recipe.replace(last_iterations=ends)  # the stopping rule is that of the judged method
     if blocks > 1:
         stop = None if recipe.stop is None else _ending_at(max(ends), recipe.stop.parts())
         return recipe.replace(stop=stop, last_iterations=ends)

@@ -16,6 +16,7 @@ from napari_fidelity.core.scaling import Mode, Scope
 from napari_fidelity.methods import AnyMethod, FineTune
 from napari_fidelity.operators import AnyNoise, AnyOperator
 from napari_fidelity.stopping import AnyRule
+from napari_fidelity.uncertainty import AnyMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,9 @@ class Recipe(Options):
         None, description="Image formation model; left out, one that only code can give."
     )
     noise: AnyNoise | None = Field(None, description="Noise model, in the measurement's intensity units.")
-    method: AnyMethod = Field(FineTune(), description="Method and its options.")
+    method: AnyMethod | AnyMap = Field(
+        FineTune(), description="Method and its options; or a map over a method.", discriminator="kind"
+    )
     stop: AnyRule | None = Field(None, description="Stopping rule; left out, the method's own.")
     model: ModelReference | None = Field(
         None,

@@ -16,7 +16,10 @@ from napari_fidelity.io.models import load_model
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.operators.mask import Mask
 from napari_fidelity.pipeline._blocks import BlockRun
+from napari_fidelity.pipeline._judged import check_judged, with_judged
+from napari_fidelity.pipeline.provenance import digest
 from napari_fidelity.pipeline.recipe import ModelReference, Recipe
+from napari_fidelity.uncertainty.base import judged_method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -135,6 +138,7 @@ def run_recipe(
     device: str = "auto",
     dtype: DTypeLike = "float32",
     operator: LinearOperator | None = None,
+    judged: Image | ArrayLike | None = None,
 ) -> Steps:
     """Run a recipe on an image, step by step.
 
@@ -150,6 +154,9 @@ def run_recipe(
         As for :func:`restore`.
     operator
         A foreign operator that stands in for the recipe's.
+    judged
+        For a map: the result to judge, in the measurement's intensity units, of the result's shape or one block's.
+        The record's recipe holds it only if it is not the float32 image that the recipe itself makes.
     """
     started = time.perf_counter()
     operator = operator or recipe.operator
@@ -159,8 +166,10 @@ def run_recipe(
             do="Add an operator to it, such as downsample",
         )
     check_dtype(dtype)
+    check_judged(recipe, judged)
     where = choose_device(device)
     image = image if isinstance(image, Image) else Image.from_array(image)
+    measured = digest(image)
     image, observed = _observed(image, operator, recipe)
     _check_network(recipe, given=network is not None)
     _check_stop(recipe)
@@ -168,9 +177,10 @@ def run_recipe(
     if network is None and reference is not None:
         network = loaded = load_reference(reference, where)
         recipe = recipe.replace(model=reference.replace(sha256=loaded.info.sha256 or None))
-    run = BlockRun(recipe, image, observed, network, operator, where)
+    array = judged.data if isinstance(judged, Image) else None if judged is None else np.asarray(judged)
+    run = BlockRun(recipe, image, observed, network, operator, where, array)
     with processor_threads(recipe.threads if where.type == "cpu" else None):
-        return (yield from run.steps(dtype, started))
+        return (yield from run.steps(dtype, started, measured, with_judged(recipe, judged, measured)))
 
 
 def _observed(image: Image, operator: LinearOperator, recipe: Recipe) -> tuple[Image, NDArray[np.bool_] | None]:
@@ -202,7 +212,7 @@ def model_of(recipe: Recipe) -> ModelReference | None:
 
 def _check_network(recipe: Recipe, *, given: bool) -> None:
     """Refuse a network that the method would never look at."""
-    method = recipe.method
+    method = judged_method(recipe.method)
     if method.reads_measurement or method.default_model() is not None or not (given or recipe.model):
         return
     denoises = "denoiser" in type(method).model_fields
@@ -215,7 +225,7 @@ def _check_network(recipe: Recipe, *, given: bool) -> None:
 
 def _check_stop(recipe: Recipe) -> None:
     """Refuse stopping rules that look at what the method never tells, except where there is nothing to stop."""
-    method = recipe.method
+    method = judged_method(recipe.method)
     if recipe.stop is None or not method.iterative:
         return
     for rule in recipe.stop.parts():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -13,9 +15,15 @@ from napari_fidelity.methods import AnyMethod, FineTune
 from napari_fidelity.methods.base import Method
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    import torch
+
+    from napari_fidelity.methods.base import Network
 
 Quantity = Literal["intensity", "difference", "plain"]
+
+_COPIES = 4  # of the image: the judged one, that of a pass, mean and sum of squares
 
 
 @dataclass(frozen=True)
@@ -76,3 +84,19 @@ class UncertaintyMap(Method, ABC):
     def default_model(self) -> str | None:
         """Return the network that the judged method takes by itself."""
         return self.of.default_model()
+
+    def memory(
+        self,
+        shape: Sequence[int],
+        model: Network | None,
+        device: torch.device,
+        image_shape: Sequence[int] | None = None,
+    ) -> int:
+        """Return about how many bytes a run holds at once. See :meth:`Method.memory`."""
+        accumulators = 4 * prod(image_shape or shape) * (_COPIES + len(self.outputs))
+        return self.of.memory(shape, model, device, image_shape) + accumulators
+
+
+def judged_method(method: Method) -> Method:
+    """Return the method that a map judges; a method that is no map as it is."""
+    return method.of if isinstance(method, UncertaintyMap) else method

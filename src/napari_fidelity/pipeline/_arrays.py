@@ -1,0 +1,121 @@
+"""The images among a method's options, block by block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fidelity.core.assemble import result_axes
+from napari_fidelity.core.blocks import view_of
+from napari_fidelity.core.errors import NonFiniteError, ShapeError
+from napari_fidelity.uncertainty.base import UncertaintyMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.blocks import Block
+    from napari_fidelity.core.scaling import Scaling
+    from napari_fidelity.methods import Method
+    from napari_fidelity.pipeline.recipe import Recipe
+
+_WHAT = {"start": "image to start from", "image": "image to judge", "mask": "mask"}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One block of a run, and how images on the result's grid are cut for it.
+
+    Attributes
+    ----------
+    recipe, image
+        Of the run: what to do, and the measurement.
+    block, scaling
+        The block, and its own scaling.
+    shape
+        Returns that of the block's result, ``(C, *n)``.
+    fold
+        Whether the channels run through the network as a batch.
+    """
+
+    recipe: Recipe
+    image: Image
+    block: Block
+    scaling: Scaling
+    shape: Callable[[], Sequence[int]]
+    fold: bool = False
+
+    def method(self, judged: NDArray[Any] | None = None) -> Any:
+        """Return the recipe's method as it is run on the block.
+
+        The images among its options (to start from, to judge, a mask) are those of the whole result, with its
+        axes in the result's order, or of the result of one block, which then every block takes. All but masks are
+        in the measurement's intensity units.
+
+        Parameters
+        ----------
+        judged
+            The image that a map is to judge, in place of the recipe's.
+
+        Raises
+        ------
+        ShapeError
+            If one of them has another shape.
+        NonFiniteError
+            If one has pixels in this block that are not finite.
+        """
+        return self._cut(self.recipe.method, {} if judged is None else {"image": judged})
+
+    def _cut(self, method: Method, arrays: dict[str, NDArray[Any]]) -> Any:
+        changes: dict[str, Any] = {}
+        for name in _WHAT:
+            array = arrays.get(name, getattr(method, name, None))
+            if isinstance(array, np.ndarray):
+                changes[name] = self._mask(array) if name == "mask" else self._scaled(name, array)
+        if isinstance(method, UncertaintyMap):
+            inner = self._cut(method.of, {})
+            changes |= {} if inner is method.of else {"of": inner}
+        return method.replace(**changes) if changes else method
+
+    def _scaled(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        part = self._part(name, array)
+        finite = np.isfinite(part)
+        if not finite.all():
+            where = ", ".join(f"{axis}={i}" for axis, i in self.block.index.items())
+            raise NonFiniteError(
+                f"The {_WHAT[name]} holds values that are not numbers{f' at {where}' if where else ''}",
+                found=f"{int((~finite).sum())} of {finite.size}",
+                do="Leave out what was not restored (a run that was stopped ends in empty slices), or mend it",
+            )
+        part = self.scaling.apply(part)
+        # one image for each of the batch; without a batch, an image of one channel will do for all of them
+        return np.broadcast_to(part, tuple(self.shape()))[:, None] if self.fold and name == "image" else part
+
+    def _mask(self, mask: NDArray[Any]) -> NDArray[Any]:
+        """Return the part of a mask, which all channels share."""
+        part = self._part("mask", mask)
+        return part.mean(axis=0) if part.ndim > len(self.recipe.spatial) else part
+
+    def _part(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        shape, spatial = tuple(self.shape()), self.recipe.spatial
+        axes, channel = result_axes(
+            self.image.axes, self.recipe.channels_of(self.image), len(self.block.data), shape[0]
+        )
+        sizes = self.image.sizes | dict(zip(spatial, shape[1:], strict=True)) | {channel: shape[0]}
+        whole = tuple(sizes[axis] for axis in axes)
+        if array.shape == whole:
+            return view_of(array, axes, self.block.index, channel, spatial)
+        if array.shape in (shape, (1, *shape[1:]), shape[1:]):
+            return array
+        without = axes.replace(channel, "") if channel else axes
+        if name == "mask" and array.shape == tuple(sizes[axis] for axis in without):
+            return view_of(array, without, self.block.index, "", spatial)
+        raise ShapeError(
+            f"The {_WHAT[name]} must have the shape of the result, {whole} ({axes}), or of one block's, {shape}",
+            found=str(array.shape),
+            do="Give an image on the result's grid",
+        )
