@@ -339,12 +339,12 @@ def test_saving_never_replaces_a_file_unasked(dock, qtbot, tmp_path, monkeypatch
     file = tmp_path / "scores.csv"
     file.write_text("mine")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "scores"), ""))
-    dock.table.save()  # the dialog asked about "scores", not about "scores.csv"
+    dock.table.buttons.save()  # the dialog asked about "scores", not about "scores.csv"
     assert file.read_text() == "mine"
     assert len(said) == 1
     assert "exists" in said[0]
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "nowhere" / "a.csv"), ""))
-    dock.table.save()
+    dock.table.buttons.save()
     assert "nowhere" in said[1]
 
 

@@ -16,6 +16,7 @@ import napari_fidelity
 from napari_fidelity.denoisers import TV
 from napari_fidelity.methods import DIP, RED, FineTune
 from napari_fidelity.pipeline import Recipe
+from napari_fidelity.uncertainty import NullSpace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ MANIFEST = PluginManifest.from_file(Path(napari_fidelity.__file__).parent / "nap
 DOCKS = {
     "napari-fidelity.open_correct": "Correct",
     "napari-fidelity.open_reconstruct": "Reconstruct",
+    "napari-fidelity.open_uncertainty": "Uncertainty",
     "napari-fidelity.open_compare": "Compare",
 }
 MENUS = {
@@ -34,8 +36,8 @@ MENUS = {
         "Reconstruct (Fidelity)",
         "Reproduce the selected result (Fidelity)",
     },
-    "napari/layers/measure": {"Compare (Fidelity)"},
-    "napari/plugins/napari-fidelity": {"Correct (Fidelity)", "Reconstruct (Fidelity)", "Compare (Fidelity)"},
+    "napari/layers/measure": {"Uncertainty (Fidelity)", "Compare (Fidelity)"},
+    "napari/plugins/napari-fidelity": {f"{dock} (Fidelity)" for dock in DOCKS.values()},
 }
 
 
@@ -60,7 +62,9 @@ def test_menus(menu: str, viewer: Any) -> None:
     assert MENUS[menu] <= titles(menu)
 
 
-@pytest.mark.parametrize(("menu", "dock"), [("Filter", "Correct (Fidelity)"), ("Measure", "Compare (Fidelity)")])
+@pytest.mark.parametrize(
+    ("menu", "dock"), [("Filter", "Correct (Fidelity)"), ("Measure", "Uncertainty (Fidelity)")]
+)
 def test_a_click_in_the_layers_menu_opens_the_dock(menu: str, dock: str, viewer: Any) -> None:
     (submenu,) = (action.menu() for action in viewer.window.layers_menu.actions() if action.text() == menu)
     submenu.aboutToShow.emit()
@@ -106,7 +110,12 @@ def test_reproduce_without_a_result_says_so(viewer: Any, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("method", "dock"),
-    [(FineTune(), "Correct"), (RED(denoiser=TV()), "Reconstruct"), (DIP(), "Reconstruct")],
+    [
+        (FineTune(), "Correct"),
+        (RED(denoiser=TV()), "Reconstruct"),
+        (DIP(), "Reconstruct"),
+        (NullSpace(of=RED(denoiser=TV())), "Uncertainty"),
+    ],
 )
 def test_reproduce_opens_the_dock_that_makes_such_results(method: Any, dock: str, viewer: Any) -> None:
     recipe = Recipe(method=method, seed=7)

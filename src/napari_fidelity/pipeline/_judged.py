@@ -68,4 +68,7 @@ def record_of(image: object) -> dict[str, Any]:
 
 
 def _settings(recipe: Recipe) -> Recipe:
-    return recipe.replace(software={}, threads=None)
+    """Return a recipe without what has no effect on the image."""
+    method: Any = recipe.method
+    method = method.replace(snapshots=0) if method.iterative else method
+    return recipe.replace(method=method, software={}, threads=None)

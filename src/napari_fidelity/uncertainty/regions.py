@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -82,9 +82,9 @@ def doubtful_regions(
     Returns
     -------
     labels : numpy.ndarray
-        Of the map's shape, 0 outside all regions.
+        Of the map's shape: 0 outside all regions, 1 in the largest.
     regions : list of Region
-        The largest first.
+        In the order of their labels, the largest first.
 
     Raises
     ------
@@ -103,7 +103,10 @@ def doubtful_regions(
     regions: list[Region] = []
     for where in _blocks(values.shape, axes):
         _label(values, labels, where, axes, threshold, least, regions)
-    return labels, sorted(regions, key=lambda region: (-region.pixels, region.label))
+    regions.sort(key=lambda region: (-region.pixels, region.label))
+    order = np.zeros(len(regions) + 1, np.int32)
+    order[[region.label for region in regions]] = np.arange(1, len(regions) + 1)
+    return order[labels], [replace(region, label=n) for n, region in enumerate(regions, 1)]
 
 
 def _axes(values: NDArray[Any], spatial: Sequence[int] | None) -> list[int]:

@@ -78,9 +78,14 @@ class RecipePanel(QWidget):
         for widget in first:
             column.addWidget(widget)
         folds = (self.options, self.stopping, *advanced, self.intensities, self.integers)
-        column.addWidget(fold_away("Advanced", *folds))
+        self._advanced = fold_away("Advanced", *folds)
+        column.addWidget(self._advanced)
         self.combo.currentIndexChanged.connect(self._method_chosen)
         self._method_chosen()
+
+    def unfold(self) -> None:
+        """Show the advanced part."""
+        self._advanced.expand(animate=False)
 
     # -- what a dock adds -------------------------------------------------------------------------------------
 

@@ -47,11 +47,20 @@ def record_of(layer: Layer | None) -> dict[str, Any]:
 
 
 def measurement_of(viewer: ViewerModel, result: Layer | None) -> Layer | None:
-    """Return the layer that a result was made from, if it is in the viewer.
+    """Return the layer that a result was made from, if it is in the viewer."""
+    return _found(viewer, record_of(result).get("source", {}))
+
+
+def judged_of(viewer: ViewerModel, shown: Layer | None) -> Layer | None:
+    """Return the layer whose image a map judges, if it is in the viewer."""
+    return _found(viewer, record_of(shown).get("judged", {}))
+
+
+def _found(viewer: ViewerModel, source: dict[str, Any]) -> Layer | None:
+    """Return a layer of which a record knows.
 
     A name says little: layers are renamed, and another one may bear it by now.
     """
-    source = record_of(result).get("source", {})
     known = source.get("id", "none")
     layers = [layer for layer in viewer.layers if str(getattr(layer, "unique_id", "")) == known]
     alike = [
@@ -67,10 +76,23 @@ def measurement_of(viewer: ViewerModel, result: Layer | None) -> Layer | None:
 def settings_of(recipe: Recipe) -> Recipe:
     """Return a recipe without what does not change the result, and without where it ended."""
     method: Any = recipe.method
-    if method.iterative:
-        method = method.replace(snapshots=0)
+    if hasattr(method, "of"):
+        method = method.replace(of=_plain(method.of), image=None)
+    method = _plain(method)
     model = recipe.model and recipe.model.replace(sha256=None)
     return recipe.replace(method=method, model=model, software={}, threads=None, last_iterations=None)
+
+
+def as_loaded(recipe: Recipe, loaded: Recipe) -> Recipe:
+    """Return a recipe that ends where a loaded one did, if they do not differ otherwise."""
+    if settings_of(recipe) != settings_of(loaded):
+        return recipe
+    return recipe.replace(last_iterations=loaded.last_iterations, threads=loaded.threads)
+
+
+def _plain(method: Any) -> Any:
+    """Return a method that keeps no iterations."""
+    return method.replace(snapshots=0) if method.iterative else method
 
 
 def in_words(layer: Layer | None, form: str) -> str:
@@ -188,6 +210,8 @@ class ReproduceBar(QWidget):
 
 def dock_for(recipe: Recipe) -> str:
     """Return the name of the dock that makes results with a recipe."""
+    if hasattr(recipe.method, "outputs"):
+        return "Uncertainty"
     return "Reconstruct" if recipe.method.kind in ("dip", "red", "deepred") else "Correct"
 
 

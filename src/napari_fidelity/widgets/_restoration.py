@@ -128,11 +128,17 @@ def _with_arrays(request: Request) -> Generator[News, str | None, Recipe]:
     """Return the recipe with the layers that are options of its method."""
     method: Any = request.recipe.method
     for name, source in request.arrays.items():
-        image = yield from read(source)
-        # axes of which only one position was wanted
-        extra = tuple(i for i, axis in enumerate(image.axes) if axis not in request.source.axes)
-        method = _replaced(method, name.split("."), image.data.squeeze(extra))
+        image = yield from _on_result(request, source)
+        method = _replaced(method, name.split("."), image.data)
     return request.recipe.replace(method=method)
+
+
+def _on_result(request: Request, source: Source) -> Generator[News, str | None, Image]:
+    """Read an image that lies on the result's grid, without axes of which only one position was wanted."""
+    image = yield from read(source)
+    left = "".join(axis for axis in image.axes if axis in request.source.axes or axis not in source.index)
+    extra = tuple(i for i, axis in enumerate(image.axes) if axis not in left)
+    return image.replace(data=image.data.squeeze(extra), axes=left) if extra else image
 
 
 def _replaced(options: Any, path: list[str], value: Any) -> Any:
@@ -210,8 +216,7 @@ def _restored(
     from napari_fidelity.pipeline import run_recipe
 
     judged = yield from _judged(request)
-    more = {} if judged is None else {"judged": judged}
-    steps = run_recipe(recipe, image, network, device=request.device, dtype=request.dtype, **more)
+    steps = run_recipe(recipe, image, network, device=request.device, dtype=request.dtype, judged=judged)
     passes = hasattr(recipe.method, "outputs")
     frame = Frame.of(image)
     last: Step[Image] | None = None
@@ -236,7 +241,7 @@ def _judged(request: Request) -> Generator[News, str | None, Image | None]:
     """Return the image that a map judges, with what is known of how it was made."""
     if request.judged is None:
         return None
-    image = yield from read(request.judged)
+    image = yield from _on_result(request, request.judged)
     return image.replace(metadata={KEY: request.judged.metadata.get(KEY, {})})
 
 

@@ -12,12 +12,12 @@ from napari_fidelity.widgets._measurement_dock import MeasurementDock
 from napari_fidelity.widgets._plots import CurvePlot
 from napari_fidelity.widgets._reproduce import (
     ReproduceBar,
+    as_loaded,
     dock_for,
     measurement_of,
     open_dock,
     recipe_of,
     record_of,
-    settings_of,
 )
 from napari_fidelity.widgets._restoration import Request
 from napari_fidelity.widgets._result_panel import ResultPanel
@@ -206,12 +206,9 @@ class RunningDock(MeasurementDock):
         )
 
     def _replayed(self, recipe: Recipe) -> Recipe:
-        """Let a stack that was stopped end where it did, if everything else is as it was loaded."""
-        if self._loaded is None or self._loaded[1] is not self.layer.value:
-            return recipe
-        loaded = self._loaded[0]
-        same = settings_of(recipe) == settings_of(loaded)
-        return recipe.replace(last_iterations=loaded.last_iterations, threads=loaded.threads) if same else recipe
+        """Let a stack that was stopped end where it did, if everything is as it was loaded."""
+        loaded = self._loaded
+        return recipe if loaded is None or loaded[1] is not self.layer.value else as_loaded(recipe, loaded[0])
 
     def start(self) -> None:
         """Run what the dock says."""
@@ -278,10 +275,7 @@ class RunningDock(MeasurementDock):
             dock.prefill(**self.run.to_compare())
 
     def load_layer(self, layer: Layer) -> None:
-        """Show the settings a result layer was made with, in the dock that makes such results.
-
-        The measurement is chosen too if its layer is still there.
-        """
+        """Show the settings of a result layer, and its measurement, in the dock that makes such results."""
         try:
             recipe = recipe_of(layer)
         except FidelityError as error:

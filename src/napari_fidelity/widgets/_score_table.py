@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtGui import QFontMetrics, QKeySequence, QShortcut
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QApplication,
-    QFileDialog,
-    QHBoxLayout,
-    QHeaderView,
-    QPushButton,
-    QTreeWidget,
-    QTreeWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)  # fmt: skip
+from qtpy.QtGui import QFontMetrics
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayout, QWidget
 
-from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.widgets._dock import note_label, set_note
+from napari_fidelity.widgets._table_file import TableButtons
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -93,24 +81,13 @@ class ScoreTable(QWidget):
         self._later.timeout.connect(self._fit)
         self.tree = _tree()
         self.caption, self.notes = note_label(), note_label()
-        self.copy_button = QPushButton("Cop&y")
-        self.copy_button.setToolTip("Copy the table, to be pasted into a spreadsheet")
-        self.save_button = QPushButton("Sav&e CSV…")
-        self.save_button.setToolTip("Save the table as a file of comma-separated values")
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.copy_button)
-        buttons.addWidget(self.save_button)
+        self.buttons = TableButtons(self.tree, self._text, "scores.csv")
+        self.copy_button, self.save_button = self.buttons.copy_button, self.buttons.save_button
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        for widget in (self.tree, self.caption, self.notes):
+        for widget in (self.tree, self.caption, self.notes, self.buttons):
             column.addWidget(widget)
-        column.addLayout(buttons)
-        self.copy_button.clicked.connect(self.copy)
-        self.save_button.clicked.connect(self.save)
-        shortcut = QShortcut(QKeySequence(QKeySequence.StandardKey.Copy), self.tree)
-        shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
-        shortcut.activated.connect(self.copy)
         for opened in (self.tree.itemExpanded, self.tree.itemCollapsed):
             opened.connect(lambda _: self._later.start(0))
         self.show_scores(None)
@@ -139,32 +116,10 @@ class ScoreTable(QWidget):
         """Every row of the table."""
         return [] if self._scores is None else self._scores.rows()
 
-    def copy(self) -> None:
-        """Put the table into the clipboard, with tabs between the columns."""
+    def _text(self, delimiter: str) -> str:
         from napari_fidelity.metrics import to_csv
 
-        QApplication.clipboard().setText(to_csv(self.rows, delimiter="\t"))
-
-    def save(self) -> None:
-        """Ask for a file and write the table to it."""
-        from napari_fidelity.io import atomic_write
-        from napari_fidelity.metrics import to_csv
-
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save the table", str(Path.home() / "scores.csv"), "Comma-separated values (*.csv)"
-        )
-        if not path:
-            return
-        named = Path(path)
-        # The dialog has asked about the name it knows; one completed here must not replace a file unasked.
-        complete = named if named.suffix else named.with_suffix(".csv")
-        try:
-            with atomic_write(complete, overwrite=complete == named) as temporary:
-                temporary.write_text(to_csv(self.rows), encoding="utf-8")
-        except FidelityError as error:
-            from napari.utils.notifications import show_error
-
-            show_error(str(error))
+        return to_csv(self.rows, delimiter=delimiter)
 
     def _add(self, scored: Scored, best: dict[str, float], several: bool) -> None:
         name = QTreeWidgetItem([scored.row.name])

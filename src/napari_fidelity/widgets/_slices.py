@@ -58,6 +58,35 @@ def shown_source(viewer: ViewerModel, layer: Layer, every_slice: bool = False) -
     return Source.of(layer, axes, index)
 
 
+def beside(viewer: ViewerModel, layer: Layer, measured: Source) -> Source:
+    """Return a layer on the grid of a result, at the slices that the result is made of.
+
+    Parameters
+    ----------
+    viewer
+        Where there are slices that the measurement does not have, the one it shows is taken.
+    layer
+        An image layer.
+    measured
+        What the result is made from.
+
+    Raises
+    ------
+    ImageError
+        If the layer holds no image, or has no slice where the viewer stands.
+    """
+    from napari_fidelity.widgets._layers import Source
+
+    whole = Source.of(layer)
+    axes = measured.axes if len(measured.axes) == len(whole.axes) else guess_axes(layer)
+    lengths = dict(zip(axes, whole.data.shape, strict=True))
+    known = {axis: at if lengths[axis] > at else 0 for axis, at in measured.index.items() if axis in lengths}
+    others = "".join(axis for axis in axes if axis not in measured.axes)
+    if others:  # such as the slice of a stack for a single image
+        known |= slice_index(layer, viewer.dims.point, axes, others, world_units(viewer))
+    return replace(Source.of(layer, axes), index=known)
+
+
 def read(source: Source) -> Generator[News, str | None, Image]:
     """Read a layer and say how far it is; :class:`Stopped` once a reason to stop is sent."""
     reading = source.read()

@@ -223,9 +223,9 @@ class Source:
                 first.append(float(self.index.get(axis, 0)))
         return np.array(finer), np.array(first)
 
-    def _record(self, image: Image) -> dict[str, Any]:
-        own = self.metadata.get(KEY)
-        source = {
+    def noted(self) -> dict[str, Any]:
+        """Return what the layer is found by again, as plain values."""
+        return {
             "layer": self.name,
             "id": self.id,
             "path": self.path,
@@ -233,7 +233,11 @@ class Source:
             "index": dict(self.index),
             "shape": [int(n) for n in self.data.shape],
             "dtype": str(np.dtype(self.data.dtype)),
-        } | ({KEY: _copied(own)} if own else {})
+        }
+
+    def _record(self, image: Image) -> dict[str, Any]:
+        own = self.metadata.get(KEY)
+        source = self.noted() | ({KEY: _copied(own)} if own else {})
         record = image.metadata.get(KEY) or {}
         return {**_copied(self.metadata), KEY: {**_copied(record), "source": source}}
 

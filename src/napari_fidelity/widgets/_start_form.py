@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from qtpy.QtCore import Signal
@@ -11,13 +10,14 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fidelity.core.errors import ImageError
 from napari_fidelity.widgets._controls import choice, labelled
 from napari_fidelity.widgets._dock import layer_combo
-from napari_fidelity.widgets._guess import guess_axes
-from napari_fidelity.widgets._layers import Source, slice_index, world_units
+from napari_fidelity.widgets._slices import beside
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
     from numpy.typing import NDArray
+
+    from napari_fidelity.widgets._layers import Source
 
 _STARTS = {
     "": ("as the method has it", "What the method begins with by itself."),
@@ -91,14 +91,7 @@ class StartForm(QWidget):
         layer: Layer | None = self.layer.value
         if layer is None:
             raise ImageError("No layer is chosen to begin with", do="Add one, or begin with the measurement")
-        whole = Source.of(layer)
-        axes = measured.axes if len(measured.axes) == len(whole.axes) else guess_axes(layer)
-        lengths = dict(zip(axes, whole.data.shape, strict=True))
-        known = {axis: at if lengths[axis] > at else 0 for axis, at in measured.index.items() if axis in lengths}
-        others = "".join(axis for axis in axes if axis not in measured.axes)
-        if others:  # such as the slice of a stack for a single image
-            known |= slice_index(layer, self._viewer.dims.point, axes, others, world_units(self._viewer))
-        return replace(Source.of(layer, axes), index=known)
+        return beside(self._viewer, layer, measured)
 
     def set_start(self, start: Any) -> None:
         """Show a method's ``start``."""

@@ -106,8 +106,14 @@ def comparable(layer: Layer) -> bool:
 
 
 def is_map(layer: Layer) -> bool:
-    """Whether a layer shows differences or residuals."""
-    return "map" in _record(layer)
+    """Whether a layer shows differences, residuals, or how far a result can be trusted."""
+    return bool({"map", "output"} & _record(layer).keys())
+
+
+def is_trust_map(layer: Layer) -> bool:
+    """Whether a layer says how far a result can be trusted, in numbers with colours of their own."""
+    output = _record(layer).get("output", {})
+    return comparable(layer) and output.get("quantity", "intensity") != "intensity"
 
 
 def _record(layer: Layer) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""What a map's record says about the whole image, in words."""
+
+from __future__ import annotations
+
+from html import escape
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_VOID = "guarantee void"
+_WORDS = {
+    "unseen_share": ("not verifiable", "Share of the image's energy about its mean that the data cannot verify"),
+    "mean_std": ("mean standard deviation", "On the scale from 0 to 1 that the run worked on"),
+    "mean_std_before": ("the same before fine-tuning", "Of the network as it was trained"),
+    "rse": ("RSE", "Root mean square of measurement minus prediction; lower is better"),
+    "rsp": ("RSP", "Correlation between measurement and prediction; 1 is best"),
+    "lr_psnr": ("LR-PSNR (dB)", "How well the result explains the measurement"),
+    "discrepancy": (
+        "residual over noise",
+        "Mean square of the residual over that of noise; 1 is noise alone",
+    ),
+    "whiteness": ("whiteness", "1 where the residual is white as noise is; more where structure is left"),
+    "whiteness_p": ("p-value of whiteness", "How probable so much structure is in white noise"),
+    "correlation": ("strongest correlation", "Of the residual with itself, moved by a few pixels"),
+    "residual_to_noise": ("residual over noise", "Root mean square of the residual over the noise's deviation"),
+    "noise_to_contrast": ("noise over contrast", "The noise's deviation over the measurement's"),
+    "std_to_contrast": ("deviation over contrast", "The map's root mean square over the image's deviation"),
+    "slope": ("slope of the spectrum", "Exponent of the power spectrum: 0 for noise, 2 to 3 for scenes"),
+    "shift_p": ("p-value of the shift", "How probable so different an image is among those of the calibration"),
+    "guaranteed": ("coverage guaranteed", "Whether the intervals can be relied on"),
+}  # name and meaning, by score
+_SHARES = ("unseen_share",)
+
+
+def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a map's record, averaged over its slices."""
+    runs = [run.get("scores", {}) for run in record.get("runs", ()) if isinstance(run, dict)]
+    names = dict.fromkeys(name for scores in runs for name in scores)
+    return {name: float(np.mean([scores[name] for scores in runs if name in scores])) for name in names}
+
+
+def numbers_html(record: Mapping[str, Any]) -> str:
+    """Return the numbers of a map as a table; empty if there are none."""
+    rows = [_row(name, value) for name, value in scores_of(record).items() if isfinite(value)]
+    title = record.get("output", {}).get("title", "")
+    head = f"{escape(title)}." if title else ""
+    return f"{head}<table width='100%'>{''.join(rows)}</table>" if rows else head
+
+
+def void_words(record: Mapping[str, Any]) -> str:
+    """Return why intervals cannot be relied on; empty if they can, or if there are none."""
+    reasons = [str(run.get("stop_reason", "")) for run in record.get("runs", ()) if isinstance(run, dict)]
+    for reason in reasons:
+        if _VOID in reason:
+            return reason[reason.index(_VOID) :].capitalize() + "."
+    return ""
+
+
+def _row(name: str, value: float) -> str:
+    words, meaning = _WORDS.get(name, (name.replace("_", " "), ""))
+    number = f"{100 * value:.3g} %" if name in _SHARES else f"{value:.4g}"
+    if name == "guaranteed":
+        number = "yes" if value == 1 else "no"
+    return f"<tr title='{escape(meaning)}'><td>{escape(words)}</td><td align='right'>{number}</td></tr>"
