@@ -66,7 +66,7 @@ def network_output(
     """
     if model is None:
         raise OptionError("This method needs a restoration network", do="Give a model")
-    x = call_network(_ready(model, y.device), y).float()
+    x = call_network(ready(model, y.device), y).float()
     check_finite_output(x)
     return x, check_fit(operator, x, y)
 
@@ -79,7 +79,7 @@ def only_step(
     return Step(0, 1, mean_square(residual, weights), scores, lambda: x, time.perf_counter() - started)
 
 
-def _ready(model: Network, device: torch.device) -> Network:
+def ready(model: Network, device: torch.device) -> Network:
     """Return the network in evaluation mode on a device; one that is not gets a copy."""
     if not isinstance(model, torch.nn.Module):
         return model

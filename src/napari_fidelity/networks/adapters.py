@@ -30,6 +30,13 @@ class _Around(nn.Module):
         self.takes_noise_level = bool(getattr(network, "takes_noise_level", False))
 
 
+def innermost(network: object) -> object:
+    """Return the network inside of such adapters; it knows its scale and what it was trained for."""
+    while isinstance(network, _Around):
+        network = network.network
+    return network
+
+
 class GrayThroughRGB(_Around):
     """An RGB network on gray images: the image enters as three equal channels, the mean of the output counts.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_fidelity.core.errors import DivergedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -43,3 +45,20 @@ def follow(inner: Steps, show: Callable[[TensorStep], TensorStep]) -> Inner:
         return end.value, asked
     finally:
         inner.close()
+
+
+def tuned_network(result: Result[torch.Tensor]) -> torch.nn.Module:
+    """Return the network that a fine-tuning ended with.
+
+    Raises
+    ------
+    DivergedError
+        If there is none, because its last step diverged.
+    """
+    if result.network is None:
+        raise DivergedError(
+            "The fine-tuning diverged, so there is no tuned network to look at",
+            do="Choose a smaller learning rate, or look at the network as it was trained (method apply)",
+        )
+    network: torch.nn.Module = result.network
+    return network

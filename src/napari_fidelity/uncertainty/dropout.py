@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from napari_fidelity.core.errors import DivergedError, OptionError
+from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.precision import Precision, autocast
 from napari_fidelity.methods import Apply, FineTune, Project
@@ -26,7 +26,7 @@ from napari_fidelity.methods.base import (
     private_copy,
 )
 from napari_fidelity.methods.projection import project, ridge_for
-from napari_fidelity.uncertainty._inner import follow
+from napari_fidelity.uncertainty._inner import follow, tuned_network
 from napari_fidelity.uncertainty._passes import Passes
 from napari_fidelity.uncertainty.base import Output, UncertaintyMap
 
@@ -105,7 +105,7 @@ class Dropout(UncertaintyMap):
             tuned, asked = yield from follow(run, passes.meanwhile)
             if asked:
                 return passes.result(asked, tuned.image)
-            networks = {"": _tuned(tuned.network)} | ({"_before": model} if self.before else {})
+            networks = {"": tuned_network(tuned)} | ({"_before": model} if self.before else {})
         with torch.no_grad():
             dropped = [
                 _Dropped(self, network, y, operator, rng, noise=noise, weights=weights)
@@ -189,12 +189,3 @@ class _Dropped:
         with dropout(self._places, self._p, rng):
             image = self._plain()
         return self._finish(image)
-
-
-def _tuned(network: torch.nn.Module | None) -> torch.nn.Module:
-    if network is None:
-        raise DivergedError(
-            "The fine-tuning diverged, so there is no tuned network to look at",
-            do="Choose a smaller learning rate, or look at the network as it was trained (method apply)",
-        )
-    return network

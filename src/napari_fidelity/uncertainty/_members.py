@@ -1,0 +1,200 @@
+"""What the members of an ensemble differ in: seeds, views or networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fidelity.core.errors import FidelityError, OptionError
+from napari_fidelity.core.lazy import torch
+from napari_fidelity.denoisers.network import prepared
+from napari_fidelity.io.models import load_model
+from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.methods.apply import ready
+from napari_fidelity.methods.base import call_operator
+from napari_fidelity.methods.views import VIEWS, from_view, to_view
+from napari_fidelity.networks.adapters import innermost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_fidelity.methods import AnyMethod
+    from napari_fidelity.methods.base import LinearOperator, Network, Steps
+    from napari_fidelity.operators.noise import Noise
+    from napari_fidelity.stopping.rules import StoppingRule
+
+_APART = 15_485_863  # between the seeds of members; slices of a stack lie 1 apart, networks of a prior 1,000,003
+_SAME = 1e-4  # relative to the measurement: larger than rounding, smaller than any half-pixel shift
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all members have in common: the method, and what its ``steps`` are given."""
+
+    method: AnyMethod
+    y: torch.Tensor
+    operator: LinearOperator
+    model: Network | None
+    noise: Noise | None
+    stop: StoppingRule | None
+    weights: torch.Tensor | None
+    seed: int
+
+    def steps(self) -> Steps:
+        """Run the method."""
+        return self.method.steps(
+            self.y,
+            self.operator,
+            self.model,
+            noise=self.noise,
+            stop=self.stop,
+            weights=self.weights,
+            rng=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member: how to run it, and how to bring its image into the orientation and shape of all."""
+
+    task: Task
+    back: Callable[[torch.Tensor], torch.Tensor] = lambda image: image
+
+
+# -- seeds ------------------------------------------------------------------------------------------------------
+
+
+def over_seeds(task: Task, count: int) -> list[Member]:
+    """Return the method with several seeds."""
+    seeds = [(task.seed + number * _APART) % 2**63 for number in range(count)]
+    return [Member(replace(task, seed=seed)) for seed in seeds]
+
+
+# -- views ------------------------------------------------------------------------------------------------------
+
+
+def network_over_views(task: Task, network: Network, count: int) -> list[Member]:
+    """Return a network that is shown the measurement in several views; for any image formation model.
+
+    Its images are projected onto the data where the method's are.
+    """
+    method = task.method
+    if isinstance(method, FineTune):
+        method = Project() if method.project else Apply()
+    network = ready(network, task.y.device)
+    return [Member(replace(task, method=method, model=_viewed(network, view))) for view in VIEWS[:count]]
+
+
+def _viewed(network: Network, view: int) -> Network:
+    """Return a network as it sees the image in a view, its output turned back."""
+    from napari_fidelity.methods.tuned import TunedNetwork
+
+    if isinstance(network, TunedNetwork):  # what it is shown follows from the measurement as it is
+        return lambda y: from_view(network.image(to_view(network.shown(y), view)), view)
+    return lambda y: from_view(network(to_view(y, view)), view)
+
+
+def method_over_views(task: Task, count: int) -> list[Member]:
+    """Return the method on several views of the measurement.
+
+    Raises
+    ------
+    OptionError
+        If the image formation model commutes with no flip or turn: then it says nothing of a turned image.
+    """
+    views = commuting_views(task.operator, task.y)[:count]
+    if len(views) < 2:
+        raise OptionError(
+            "The image formation model commutes with no flip or turn, so the method cannot be run on views",
+            found=f"{type(task.operator).__name__} on {' × '.join(map(str, task.y.shape[2:]))} pixels",
+            do="Choose an ensemble over seeds, or the bootstrap",
+        )
+    return [_turned(task, view) for view in views]
+
+
+def commuting_views(operator: LinearOperator, y: torch.Tensor) -> list[int]:
+    """Return the views in which an operator is the same, ``A V x = V A x``, as random data tell."""
+    from napari_fidelity.methods._start import image_shape
+
+    x = torch.randn(image_shape(y, operator), generator=torch.Generator().manual_seed(0)).to(y)
+    seen = call_operator(operator, x)
+
+    def commutes(view: int) -> bool:
+        try:
+            turned = call_operator(operator, to_view(x, view).contiguous())
+        except FidelityError:
+            return False
+        wanted = to_view(seen, view)
+        return turned.shape == wanted.shape and bool((turned - wanted).norm() <= _SAME * wanted.norm())
+
+    return [view for view in VIEWS if commutes(view)]
+
+
+def _turned(task: Task, view: int) -> Member:
+    method: Any = task.method
+    images = {
+        name: to_view(torch.from_numpy(value.copy()), view).numpy()
+        for name in ("start", "mask")
+        if isinstance(value := getattr(method, name, None), np.ndarray)
+    }
+    turned = replace(
+        task,
+        method=method.replace(**images),
+        y=to_view(task.y, view).contiguous(),
+        weights=None if task.weights is None else to_view(task.weights.expand_as(task.y), view),
+    )
+    return Member(turned, partial(from_view, view=view))
+
+
+# -- networks ---------------------------------------------------------------------------------------------------
+
+
+def over_networks(task: Task, names: Sequence[str]) -> list[Member]:
+    """Return the method with several networks: the one it was given, and those of bundled ids or files.
+
+    They are adapted to the scale of the one given. A file that is that one again counts once.
+
+    Raises
+    ------
+    OptionError
+        If the method takes no network, or these are fewer than two.
+    FidelityError
+        What :func:`napari_fidelity.load_model` raises.
+    """
+    if not task.method.reads_measurement and task.method.default_model() is None:
+        raise OptionError(
+            f"{type(task.method).__name__} takes no network", do="Choose an ensemble over seeds or views"
+        )
+    scale = getattr(innermost(task.model), "scale", None)
+    networks: list[Network] = [load_model(name, scale=scale, device=task.y.device) for name in names]
+    if task.model is not None:
+        networks.insert(0, task.model)
+    unique: dict[Any, Network] = {}
+    for network in networks:
+        info = getattr(innermost(network), "info", None)
+        unique.setdefault(info.sha256 if info is not None and info.sha256 else id(network), network)
+    if len(unique) < 2:
+        raise OptionError(
+            "An ensemble needs at least two different networks", found=str(len(unique)), do="Name more in 'models'"
+        )
+    return [_with(task, network) for network in unique.values()]
+
+
+def _with(task: Task, network: Network) -> Member:
+    """Return the method with a network, through which channels that it does not know run one by one."""
+    y, weights = task.y, task.weights
+    if not task.method.reads_measurement:  # the denoiser adapts it
+        return Member(replace(task, model=network))
+    network, fold = prepared(network, y.shape[1])
+    task = replace(task, model=network)
+    if not fold:
+        return Member(task)
+    planes = y.reshape(-1, 1, *y.shape[2:])
+    if weights is not None:
+        weights = weights.expand_as(y).reshape(planes.shape)
+    return Member(
+        replace(task, y=planes, weights=weights), lambda image: image.reshape(*y.shape[:2], *image.shape[2:])
+    )
