@@ -41,7 +41,7 @@ PHOTOS = {
     "F16": "color9_part", "house": "color9_part", "peppers": "color9_part", "leaves": "ncsr_part",
 }  # fmt: skip
 FOLDS = (("baby", "F16", "butterfly", "woman", "house"), ("bird", "peppers", "head", "leaves"))
-CROP, MOST_CROPS, CROP_NOISE = 64, 24, 2 / 255
+CROP, MOST_CROPS, CROP_NOISE, CROP_PASSES = 64, 16, 2 / 255, 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +191,8 @@ def crops(data: Path, photo: str) -> Iterator[Crop]:
 
 
 INTERVAL_MAPS: dict[str, UncertaintyMap] = {
-    "bootstrap": Bootstrap(of=Project(), samples=PASSES),
-    "dropout": Dropout(of=Project(), passes=PASSES, project=True),
+    "bootstrap": Bootstrap(of=Project(), samples=CROP_PASSES),
+    "dropout": Dropout(of=Project(), passes=CROP_PASSES, project=True),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from _common import Rows, markdown, mean, publish, verdicts
-from _uncertainty import CROP, FOLDS, HIDDEN_SIGMA, PASSES, PHOTOS, QUICK, SPOT_SIGMA
+from _uncertainty import CROP, CROP_PASSES, FOLDS, HIDDEN_SIGMA, PASSES, PHOTOS, QUICK, SPOT_SIGMA
 from scipy.stats import rankdata
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ number near 0.5 means that it says nothing, not that they are safe. Dropout and 
 at the image, and cannot see what was added afterwards. Bootstrap: of the tuned network with projection, {QUICK}
 samples.""",
     "intervals": f"""\
-Crops of {CROP}² px of nine photographs of ../shared/data, ×2 smaller, noise of 2 gray levels, edsr-s-x2 and
-projection. Split by photograph in two folds, each calibrated on all crops of the other: {", ".join(FOLDS[0])} |
-{", ".join(FOLDS[1])}. Every photograph is held out once. Plain: ± 1.645 standard deviations as they are;
-constant: the same width everywhere; photographs: lowest and highest mean coverage; guarantee void: share of the
-crops that are said to be unlike those calibrated on.""",
+Crops of {CROP}² px of nine photographs of ../shared/data, ×2 smaller, noise of 2 gray levels, edsr-s-x2
+and projection, {CROP_PASSES} samples or passes. Split by photograph in two folds, each calibrated on all
+crops of the other: {", ".join(FOLDS[0])} | {", ".join(FOLDS[1])}. Every photograph is held out once.
+Plain: ± 1.645 standard deviations as they are; constant: the same width everywhere; photographs: lowest
+and highest mean coverage; guarantee void: share of the crops that are said to be unlike those calibrated
+on.""",
 }
 
 
