@@ -10,28 +10,45 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_fidelity import denoisers, metrics, networks, operators, stopping
+    from napari_fidelity import denoisers, metrics, networks, operators, stopping, uncertainty
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.errors import FidelityError
     from napari_fidelity.core.step import Result, Step
     from napari_fidelity.io import list_models, load_model, read_image, save_model, write_image
     from napari_fidelity.methods import DIP, RED, Apply, DeepRED, FineTune, Project, project
-    from napari_fidelity.pipeline import Recipe, reconstruct, restore, restore_steps, run_recipe
+    from napari_fidelity.pipeline import (
+        Recipe,
+        assess,
+        assess_steps,
+        reconstruct,
+        restore,
+        restore_steps,
+        run_recipe,
+    )
+    from napari_fidelity.uncertainty import Bootstrap, Dropout, Ensemble, ErrorMap, NullSpace, Residual
 
 __version__ = version("napari-fidelity")
 
 _SOURCES = {
     "Apply": "methods",
+    "Bootstrap": "uncertainty",
     "DIP": "methods",
     "DeepRED": "methods",
+    "Dropout": "uncertainty",
+    "Ensemble": "uncertainty",
+    "ErrorMap": "uncertainty",
     "FidelityError": "core.errors",
     "FineTune": "methods",
     "Image": "core.arrays",
+    "NullSpace": "uncertainty",
     "Project": "methods",
     "RED": "methods",
     "Recipe": "pipeline",
+    "Residual": "uncertainty",
     "Result": "core.step",
     "Step": "core.step",
+    "assess": "pipeline",
+    "assess_steps": "pipeline",
     "list_models": "io",
     "load_model": "io",
     "project": "methods",
@@ -43,20 +60,28 @@ _SOURCES = {
     "save_model": "io",
     "write_image": "io",
 }
-_MODULES = ("denoisers", "metrics", "networks", "operators", "stopping")
+_MODULES = ("denoisers", "metrics", "networks", "operators", "stopping", "uncertainty")
 
 __all__ = [
     "DIP",
     "RED",
     "Apply",
+    "Bootstrap",
     "DeepRED",
+    "Dropout",
+    "Ensemble",
+    "ErrorMap",
     "FidelityError",
     "FineTune",
     "Image",
+    "NullSpace",
     "Project",
     "Recipe",
+    "Residual",
     "Result",
     "Step",
+    "assess",
+    "assess_steps",
     "denoisers",
     "list_models",
     "load_model",
@@ -71,6 +96,7 @@ __all__ = [
     "run_recipe",
     "save_model",
     "stopping",
+    "uncertainty",
     "write_image",
 ]
 

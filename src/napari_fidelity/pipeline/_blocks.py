@@ -36,7 +36,19 @@ if TYPE_CHECKING:
 
 
 class BlockRun:
-    """One restoration of one image: slice by slice or volume by volume, time point by time point."""
+    """One restoration of one image: slice by slice or volume by volume, time point by time point.
+
+    Parameters
+    ----------
+    recipe, image, network, operator, device
+        What to do with the measurement, of finite intensities, and where.
+    observed
+        Which pixels count; ``None`` for all.
+    judged
+        The result that a map is to judge, if not the recipe's own.
+    measured
+        Hash of the measurement, for the record.
+    """
 
     def __init__(
         self,
@@ -47,10 +59,12 @@ class BlockRun:
         operator: LinearOperator,
         device: torch.device,
         judged: NDArray[Any] | None = None,
+        measured: str = "",
     ) -> None:
         check_dimensions(recipe, image, operator)
         self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
-        self.judged = judged
+        self.judged, self.measured = judged, measured
+        self.threads = recipe.threads if device.type == "cpu" else None
         self.channels = recipe.channels_of(image)
         self.blocks = planes(image, recipe.spatial, self.channels)
         self.scaling = scaling_of(recipe, image, self.blocks, operator, device)
@@ -68,7 +82,7 @@ class BlockRun:
     def _unfolded(self, x: torch.Tensor) -> torch.Tensor:
         return x.movedim(0, 1) if self.fold else x
 
-    def steps(self, dtype: DTypeLike, started: float, measured: str = "", told: Recipe | None = None) -> Steps:
+    def steps(self, dtype: DTypeLike, started: float, told: Recipe | None = None) -> Steps:
         """Yield the steps of every block; return the assembled image.
 
         Parameters
@@ -77,8 +91,6 @@ class BlockRun:
             Of the image.
         started
             When the run began.
-        measured
-            Hash of the measurement, for the record.
         told
             The recipe that goes into the record, if not the one that is run.
         """
@@ -104,34 +116,36 @@ class BlockRun:
         record = provenance(
             told or self.recipe, results, self.device, seconds, len(self.blocks), asked=bool(asked)
         )
-        record["measurement"] = {"sha256": measured}
+        record["measurement"] = {"sha256": self.measured}
         history = tuple(replace(entry, block=n) for n, result in enumerate(results) for entry in result.history)
         snapshots = self._snapshots(results[0], dtype) if len(self.blocks) == 1 else {}
         reason = _reason(results, len(self.blocks), "volumes" if "Z" in self.recipe.spatial else "slices")
         image, maps = images.finished(record)
         return Result(image, history, reason, seconds, record, snapshots, maps)
 
+    def task(self, number: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return the measurement of a block, and what else :meth:`Method.steps` is told of it."""
+        block = self.blocks[number]
+        own, noise = self.scaling.at(block.index), self.recipe.noise
+        weights = None
+        if self.seen is not None:
+            seen = torch.from_numpy(self.seen[number].data.astype(np.float32))
+            weights = self._folded(seen[None].to(self.device))
+        known = {
+            "noise": None if noise is None else noise.rescale(float(own.offset.mean()), float(own.gain.mean())),
+            "stop": self.recipe.stop,
+            "weights": weights,
+            "rng": self.recipe.seed + number,
+        }
+        return self._folded(to_tensor(block, self.scaling, self.device)), known
+
     def _block(
         self, number: int, block: Block
     ) -> Generator[Step[Image], str | None, tuple[Result[torch.Tensor], str]]:
-        y = self._folded(to_tensor(block, self.scaling, self.device))
+        y, known = self.task(number)
         own = self.scaling.at(block.index)
-        noise = self.recipe.noise
-        weights = None
-        if self.seen is not None:
-            weights = self._folded(
-                torch.from_numpy(self.seen[number].data.astype(np.float32))[None].to(self.device)
-            )
         cut = Cut(self.recipe, self.image, block, own, partial(self._result_shape, y), self.fold)
-        inner = cut.method(self.judged).steps(
-            y,
-            self.operator,
-            self.network,
-            noise=None if noise is None else noise.rescale(float(own.offset.mean()), float(own.gain.mean())),
-            stop=self.recipe.stop,
-            weights=weights,
-            rng=self.recipe.seed + number,
-        )
+        inner = cut.method(self.judged).steps(y, self.operator, self.network, **known)
         asked = reply = None
         try:
             while True:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.arrays import Image, check_finite, fill_unobserved
+from napari_fidelity.core.arrays import Image
 from napari_fidelity.core.device import choose_device, processor_threads
 from napari_fidelity.core.errors import ImageError, ModelFileError, OptionError
 from napari_fidelity.core.step import Result, Step, drain
 from napari_fidelity.io.models import load_model
-from napari_fidelity.operators.compose import Compose
-from napari_fidelity.operators.mask import Mask
 from napari_fidelity.pipeline._blocks import BlockRun
 from napari_fidelity.pipeline._judged import check_judged, with_judged
+from napari_fidelity.pipeline._observed import observed_part
 from napari_fidelity.pipeline.provenance import digest
 from napari_fidelity.pipeline.recipe import ModelReference, Recipe
 from napari_fidelity.uncertainty.base import judged_method
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     import torch
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike
 
     from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.networks import RestorationNetwork
@@ -123,8 +122,8 @@ def restore_steps(
         As :func:`restore`. If a reason was sent, slices not reached by then are NaN (0 in integers), and the
         reason says so.
     """
-    network, reference = _network(model)
-    own = {"operator": operator} if _is_plain(operator) else {}
+    network, reference = network_and_reference(model)
+    own = {"operator": operator} if is_plain(operator) else {}
     given = {"method": method, "noise": noise, "stop": stop, "model": reference, "seed": seed}
     recipe = Recipe(**own, **{k: v for k, v in given.items() if v is not None}, **settings)
     return (yield from run_recipe(recipe, image, network, device=device, dtype=dtype, operator=operator))
@@ -159,18 +158,33 @@ def run_recipe(
         The record's recipe holds it only if it is not the float32 image that the recipe itself makes.
     """
     started = time.perf_counter()
+    check_dtype(dtype)
+    run = prepared(recipe, image, network, device=device, operator=operator, judged=judged)
+    with processor_threads(run.threads):
+        return (yield from run.steps(dtype, started, with_judged(run.recipe, judged, run.measured)))
+
+
+def prepared(
+    recipe: Recipe,
+    image: Image | ArrayLike,
+    network: Network | None = None,
+    *,
+    device: str = "auto",
+    operator: LinearOperator | None = None,
+    judged: Image | ArrayLike | None = None,
+) -> BlockRun:
+    """Return the run of a recipe on an image, with its network loaded; parameters as for :func:`run_recipe`."""
     operator = operator or recipe.operator
     if operator is None:
         raise OptionError(
             "The recipe names no image formation model",
             do="Add an operator to it, such as downsample",
         )
-    check_dtype(dtype)
     check_judged(recipe, judged)
     where = choose_device(device)
     image = image if isinstance(image, Image) else Image.from_array(image)
     measured = digest(image)
-    image, observed = _observed(image, operator, recipe)
+    image, observed = observed_part(image, operator, recipe)
     _check_network(recipe, given=network is not None)
     _check_stop(recipe)
     reference = model_of(recipe)
@@ -178,30 +192,7 @@ def run_recipe(
         network = loaded = load_reference(reference, where)
         recipe = recipe.replace(model=reference.replace(sha256=loaded.info.sha256 or None))
     array = judged.data if isinstance(judged, Image) else None if judged is None else np.asarray(judged)
-    run = BlockRun(recipe, image, observed, network, operator, where, array)
-    with processor_threads(recipe.threads if where.type == "cpu" else None):
-        return (yield from run.steps(dtype, started, measured, with_judged(recipe, judged, measured)))
-
-
-def _observed(image: Image, operator: LinearOperator, recipe: Recipe) -> tuple[Image, NDArray[np.bool_] | None]:
-    """Return the image with unobserved pixels filled in, and which ones were observed; ``None`` for all.
-
-    Where the image formation model ends in a mask, nothing is known of the pixels that it hides: whatever is
-    recorded there must not reach the network as if it had been seen.
-    """
-    observed = np.isfinite(image.data)
-    last = operator.operators[-1] if isinstance(operator, Compose) else operator
-    hidden: Any = False
-    spatial = recipe.spatial
-    if isinstance(last, Mask) and last.mask.shape == tuple(image.sizes.get(axis) for axis in spatial):
-        part = last.mask.transpose([spatial.index(axis) for axis in image.axes if axis in spatial])
-        hidden = np.expand_dims(part == 0, [i for i, axis in enumerate(image.axes) if axis not in spatial])
-    if recipe.nonfinite == "error" and not (observed | hidden).all():
-        check_finite(image.replace(data=np.where(hidden, np.zeros((), image.dtype), image.data)))
-    observed = observed & ~np.broadcast_to(hidden, image.shape)
-    if observed.all():
-        return image, None
-    return fill_unobserved(image, observed), observed
+    return BlockRun(recipe, image, observed, network, operator, where, array, measured)
 
 
 def model_of(recipe: Recipe) -> ModelReference | None:
@@ -256,7 +247,7 @@ def load_reference(reference: ModelReference, device: torch.device | str = "cpu"
     return network
 
 
-def _network(
+def network_and_reference(
     model: Network | ModelReference | str | os.PathLike[str] | None,
 ) -> tuple[Network | None, ModelReference | None]:
     """Return the network itself if one was given, and the reference that a recipe keeps of it."""
@@ -270,7 +261,14 @@ def _network(
     return model, ModelReference(name=info.id or info.architecture, scale=info.scale, sha256=info.sha256 or None)
 
 
-def _is_plain(operator: object) -> bool:
+def is_plain(operator: object) -> bool:
+    """Return whether an operator is one of ours, which a recipe can hold.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    """
     from napari_fidelity.operators.base import Operator
 
     if operator is None:
