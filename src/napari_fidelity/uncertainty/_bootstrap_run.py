@@ -126,13 +126,17 @@ class Run:
     def _prepare(self) -> None:
         """Find out what all samples need: the noise, and how the image lies on the measurement."""
         y, operator, spatial = self.y, self.operator, self.x.shape[2:]
-        self.scale = [n / m for n, m in zip(spatial, y.shape[2:], strict=True)]
+        self.scale = [1.0] * len(spatial)
         if isinstance(operator, Operator) and operator.shares_grid:
             self.scale = list(operator.grid(len(spatial)).scale)
+        elif not isinstance(operator, Operator) and y.ndim == self.x.ndim:
+            self.scale = [n / m for n, m in zip(spatial, y.shape[2:], strict=True)]
         self.drawn = self._drawn_noise()
-        self.confidence = Confidence(
-            self.options, self.x, y, operator, self.model, noise=self.noise, weights=self.weights, seed=self.seed
-        )
+        # what was not sampled is zero, without noise
+        probe = torch.rand(self.x.shape, generator=torch.Generator().manual_seed(0)).to(self.x)
+        self.sampled = (call_operator(operator, probe) != 0) | (y != 0)
+        known: dict[str, Any] = {"noise": self.drawn, "weights": self.weights, "seed": self.seed}
+        self.confidence = Confidence(self.options, self.x, y, operator, self.model, **known)
 
     def _drawn_noise(self) -> Noise:
         """Return the noise of the samples: that of the measurement, or what it shows of it."""
@@ -164,7 +168,7 @@ class Run:
     def _measured(self, transform: Transform, seed: int) -> torch.Tensor:
         """Return a measurement of the transformed result."""
         clean = call_operator(self.operator, transform.apply(self.x))
-        y = self.drawn.sample(clean, torch.Generator(clean.device).manual_seed(seed))
+        y = self.drawn.sample(clean, torch.Generator(clean.device).manual_seed(seed)) * self.sampled
         if self.weights is None or not pictures(self.operator):
             return y
         # a network looks at all pixels: it must not find what was not observed
