@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fidelity.widgets._dock import layer_combo, note_label, set_note
@@ -22,10 +23,19 @@ _NONE = "(the method below makes it)"
 
 
 class JudgedPanel(QWidget):
-    """A combo box of results, and what is known of the chosen one."""
+    """A combo box of results, and what is known of the chosen one.
+
+    Attributes
+    ----------
+    changed
+        Another one was chosen, or none: the layer.
+    """
+
+    changed = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
+        self._last: Layer | None = None
         self.layer = layer_combo(
             viewer,
             "The image to be judged: a result of Correct or Reconstruct, or one made elsewhere. Without one, the "
@@ -39,11 +49,25 @@ class JudgedPanel(QWidget):
         column.setSpacing(2)
         column.addWidget(self.layer.native)
         column.addWidget(self.note)
+        self.layer.native.currentIndexChanged.connect(self._look)  # magicgui says nothing when none is chosen
+
+    def refresh(self) -> None:
+        """Offer the layers there are now."""
+        before = self.layer.native.blockSignals(True)
+        self.layer.reset_choices()
+        self.layer.native.blockSignals(before)
+        self._look()
 
     def show_layer(self, layer: Layer | None) -> None:
         """Choose a layer, or none, without telling anybody."""
-        with self.layer.changed.blocked():
-            self.layer.value = layer if layer in self.layer.choices else None
+        before = self.layer.native.blockSignals(True)
+        self.layer.value = self._last = layer if layer in self.layer.choices else None
+        self.layer.native.blockSignals(before)
+
+    def _look(self, _: int = 0) -> None:
+        if self.layer.value is not self._last:
+            self._last = self.layer.value
+            self.changed.emit(self._last)
 
     def say(self, text: str) -> None:
         """Say what is known of the chosen one."""

@@ -66,7 +66,7 @@ def colormap(name: str, *, over: bool = False) -> Any:
         return plain
     position = np.linspace(0, 1, 256)
     colours = np.array(plain.map(position), np.float32)
-    colours[:, 3] = _OPAQUE * (position if name else np.abs(2 * position - 1)) ** 0.75
+    colours[:, 3] = _OPAQUE * (position if name else np.abs(2 * position - 1)) ** 1.25
     return Colormap(colours, name=f"{plain.name}{_OVER}")
 
 

@@ -24,22 +24,22 @@ _WORDS = {
         "content): only the network's or the prior's word stands for it. One look, no randomness.",
     ),
     "dropout": (
-        "How sensitive the network is (dropout)",
+        "Network's sensitivity (dropout)",
         "Standard deviation of the network's output while single features are left out at random (Lucas et al. "
         "2020). Needs a network; 50 passes by default.",
     ),
     "ensemble": (
-        "How far several results differ (ensemble)",
+        "Spread of results (ensemble)",
         "Standard deviation over several runs of the method: other random numbers, turned and mirrored images, or "
         "several networks.",
     ),
     "bootstrap": (
-        "How large the error may be (bootstrap)",
+        "Expected error (bootstrap)",
         "The result is measured again by computer, with its blur, pixels and noise, and restored again: this "
         "shows how far it comes back wrong. For every method; takes as many runs as samples.",
     ),
     "error_map": (
-        "Where it contradicts the data (error map)",
+        "Conflict with the data (error map)",
         "Difference between the measurement and what the result predicts of it, after fitting gain and offset "
         "(SQUIRREL, Culley et al. 2018).",
     ),

@@ -107,7 +107,7 @@ class MapView(QWidget):
 
     def _show_numbers(self, layer: Layer | None) -> None:
         record = record_of(layer)
-        text = numbers_html(record)
+        text = "" if layer is None else numbers_html(record, layer.data)
         self.numbers.setText(text)
         self.numbers.setVisible(bool(text))
         set_note(self.void, void_words(record))

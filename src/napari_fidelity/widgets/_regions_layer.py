@@ -9,6 +9,7 @@ from zlib import adler32
 
 import numpy as np
 
+from napari_fidelity.widgets._arrange import camera_of
 from napari_fidelity.widgets._geometry import geometry_of
 from napari_fidelity.widgets._guess import guess_axes
 from napari_fidelity.widgets._layers import KEY, Sampling
@@ -118,7 +119,7 @@ class Regions:
             if i not in displayed:
                 self.viewer.dims.set_point(i, at)
         centre = [world[i - offset] if i >= offset else 0.0 for i in displayed]
-        self.viewer.camera.center = tuple([0.0] * (3 - len(centre)) + centre)
+        camera_of(self.viewer).center = tuple([0.0] * (3 - len(centre)) + centre)
         self.viewer.layers.selection.active = layer
 
 

@@ -73,7 +73,7 @@ class UncertaintyWidget(RunningDock):
         self._maker_chosen()
         self.assemble()
         self.made_by.currentIndexChanged.connect(self._maker_chosen)
-        self.judged.layer.changed.connect(self._judge)
+        self.judged.changed.connect(self._judge)
         self.view.changed.connect(self._map_shown)
         self.view.weights_requested.connect(self.fine_tune_by)
         self.regions.problem.connect(lambda text: self.bar.show_message(text, error=True))
@@ -110,10 +110,7 @@ class UncertaintyWidget(RunningDock):
     def reset_choices(self, event: Any = None) -> None:
         """Offer the layers there are now."""
         super().reset_choices()
-        before = self.judged.layer.value
-        self.judged.layer.reset_choices()
-        if self.judged.layer.value is not before:  # it is gone, and magicgui does not tell
-            self._judge(None)
+        self.judged.refresh()
         self.view.refresh()
         self._map_shown()
 
