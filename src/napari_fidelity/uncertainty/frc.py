@@ -42,6 +42,8 @@ _DOUBLED = {"sigma": math.sqrt(2), "scale": math.sqrt(2), "gain": 2.0}
 class RestoredFRC:
     """Two curves on the measurement's grid.
 
+    Both are those of a half, which has twice the noise variance (or half the pixels) of the measurement.
+
     Attributes
     ----------
     raw
