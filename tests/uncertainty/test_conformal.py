@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from napari_fidelity.core.errors import NonFiniteError, OptionError, OutputError, RecipeError, ShapeError
+from napari_fidelity.methods import Apply, Project
 from napari_fidelity.operators import Downsample, GaussianNoise, Identity
 from napari_fidelity.uncertainty.conformal import Calibration, Pair, calibrate, intervals
 from napari_fidelity.uncertainty.deviation import DeviationMap
@@ -166,6 +167,15 @@ def test_another_map_is_refused(calibration: Calibration) -> None:
     other = calibrate([pair(0)], Plain(), operator=None).replace(map={"kind": "bootstrap"})
     with pytest.raises(OptionError, match="belongs to another map"):
         Plain(calibration=other)
+
+
+def test_the_method_may_be_filled_in_later() -> None:
+    """A recipe fills it in: only what was given can be another one."""
+    calibration = calibrate([pair(0)], Plain(of=Project()))
+    made = Plain(calibration=calibration)
+    assert made.replace(of=Project()).calibration == calibration
+    with pytest.raises(OptionError, match="another 'of'"):
+        made.replace(of=Apply())
 
 
 def test_it_can_be_saved_and_read(calibration: Calibration, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from napari_fidelity.core.errors import OptionError, RecipeError
 from napari_fidelity.core.options import Array, Options
 from napari_fidelity.uncertainty._conformal import LEVELS, believed, covered, needed, smallest_factor
-from napari_fidelity.uncertainty.shift import STATISTICS, Shift, compare
+from napari_fidelity.uncertainty.shift import STATISTICS, Shift, Verdict, compare
 
 if TYPE_CHECKING:
     import os
@@ -53,15 +53,6 @@ class Pair:
     std: NDArray[Any]
     truth: NDArray[Any]
     statistics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the coverage of intervals is guaranteed, and why or why not."""
-
-    holds: bool
-    words: str
-    shift: Shift
 
 
 class Calibration(Options):
@@ -175,16 +166,23 @@ class Calibration(Options):
             reasons.append("the calibration belongs to another network")
         return reasons
 
-    def check(self, options: UncertaintyMap) -> None:
+    def check(self, options: UncertaintyMap, *, method: bool = True) -> None:
         """Refuse a map that the calibration was not made for.
+
+        Parameters
+        ----------
+        options
+            The map.
+        method
+            Whether to look at the method that it judges, too.
 
         Raises
         ------
         OptionError
-            If the map, its options or the method that it judges are others.
+            If the map, its options or the method are others.
         """
         other = settings_of(options)
-        names = sorted({*self.map, *other})
+        names = sorted({*self.map, *other} - (set() if method else {"of"}))
         different = [name for name in names if self.map.get(name) != other.get(name)]
         if different:
             raise OptionError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from math import isnan
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
@@ -46,7 +47,8 @@ class DeviationMap(UncertaintyMap, ABC):
     @model_validator(mode="after")
     def _is_calibrated(self) -> Self:
         if self.calibration is not None:
-            self.calibration.check(self)
+            # a recipe fills the method in where it was not given
+            self.calibration.check(self, method="of" in self.model_fields_set)
         return self
 
 
@@ -77,6 +79,8 @@ class Confidence:
         weights: torch.Tensor | None = None,
         seed: int = 0,
     ) -> None:
+        if options.calibration is not None:
+            options.calibration.check(options)
         self._options, self._x, self._made_by = options, x, (operator, model)
         self._statistics = statistics_of(x, y, operator, noise=noise, weights=weights, seed=seed)
 
@@ -87,7 +91,8 @@ class Confidence:
         if calibration is None:
             return scores
         verdict = calibration.verdict(self._options.level, scores, *self._made_by)
-        return {**scores, "shift_p": verdict.shift.p_value, "guaranteed": float(verdict.holds)}
+        told = {} if isnan(verdict.shift.p_value) else {"shift_p": verdict.shift.p_value}
+        return {**scores, **told, "guaranteed": float(verdict.holds)}
 
     def maps(self, std: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the ends of the intervals by name; nothing without a calibration."""

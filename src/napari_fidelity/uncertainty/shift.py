@@ -55,6 +55,15 @@ class Shift:
         return self.p_value < UNLIKELY
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the coverage of intervals is guaranteed, and why or why not."""
+
+    holds: bool
+    words: str
+    shift: Shift
+
+
 def compare(usual: Mapping[str, Sequence[float]], found: Mapping[str, float]) -> Shift:
     """Compare a new image with others.
 
