@@ -51,12 +51,13 @@ class TunedNetwork(nn.Module):
         precision: str,
     ) -> None:
         super().__init__()
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
         self.change, self.view, self.precision = change, view, precision
         self._last = [last]  # in a list: it is a part of the network already
         self._given = replace(given, run=self.image)
         self._seen = seen
+        self.eval()
 
     def shown(self, y: torch.Tensor) -> torch.Tensor:
         """Return what the network is shown of a measurement: itself, unless the model blurs first."""

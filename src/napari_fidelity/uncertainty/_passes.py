@@ -14,6 +14,8 @@ from napari_fidelity.uncertainty._moments import Moments
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_fidelity.uncertainty.deviation import Confidence
+
     TensorStep = Step[torch.Tensor]
 
 
@@ -32,7 +34,8 @@ class Passes:
         self.total, self._started = total, started
         self._moments: dict[str, Moments] = {}
         self._history: list[Record] = []
-        self._latest: TensorStep | None = None
+        self.confidence: Confidence | None = None
+        """How far the map can be relied on, once it is known which image it is about."""
 
     @property
     def count(self) -> int:
@@ -45,9 +48,12 @@ class Passes:
             before = self._moments.get(name)
             self._moments[name] = Moments.of(image) if before is None else before.add(image)
         first = next(iter(images))
-        scores = {}
+        scores: dict[str, float] = {}
         if self.count:  # a single image has no spread
-            scores = {f"mean_std{name}": float(one.std().mean()) for name, one in self._moments.items()}
+            spreads = {name: one.std() for name, one in self._moments.items()}
+            scores = {f"mean_std{name}": float(std.mean()) for name, std in spreads.items()}
+            if self.confidence is not None:
+                scores |= self.confidence.scores(spreads[first])
         loss = scores.get(f"mean_std{first}", 0.0)
         step = Step(self.count, self.total, loss, scores, self._moments[first].std, self._seconds())
         self._history.append(Record.of(step))
@@ -63,8 +69,7 @@ class Passes:
         else:
             estimate = partial(_nothing_yet, step)
         index = max(0, self.count - 1)
-        self._latest = Step(index, self.total, step.loss, {}, estimate, self._seconds())
-        return self._latest
+        return Step(index, self.total, step.loss, {}, estimate, self._seconds())
 
     def result(self, reason: str, like: torch.Tensor | None = None) -> Result[torch.Tensor]:
         """Return the map, its mean and whatever else there is; the spread of fewer than two images is NaN.
@@ -83,12 +88,14 @@ class Passes:
         for name, one in moments.items():
             maps[f"std{name}"] = one.std() if one.count > 1 else torch.full_like(one.mean, math.nan)
         maps["mean"] = next(iter(moments.values())).mean
-        history = tuple(self._history)
-        if not history and self._latest is not None:
-            history = (Record.of(self._latest),)
+        history = tuple(self._history) or (Record(0, math.nan, self._seconds()),)
+        primary = next(iter(maps.values()))
         if self.count < 2:
             reason = f"{reason}; fewer than two passes are done, which have no spread: the map is empty"
-        primary = next(iter(maps.values()))
+        elif self.confidence is not None:
+            maps |= self.confidence.maps(primary)
+            words = self.confidence.words(primary)
+            reason = f"{reason}; {words}" if words else reason
         return Result(primary, history, reason, self._seconds(), maps=maps)
 
     def _seconds(self) -> float:

@@ -27,8 +27,10 @@ from napari_fidelity.methods.base import (
 )
 from napari_fidelity.methods.projection import project, ridge_for
 from napari_fidelity.uncertainty._inner import follow, tuned_network
+from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
-from napari_fidelity.uncertainty.base import Output, UncertaintyMap
+from napari_fidelity.uncertainty.base import Output
+from napari_fidelity.uncertainty.deviation import INTERVALS, Confidence, DeviationMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from napari_fidelity.stopping.rules import StoppingRule
 
 
-class Dropout(UncertaintyMap):
+class Dropout(DeviationMap):
     """Standard deviation of the network's output under dropout at test time (Lucas 2020, section V-B).
 
     Elements of the features are dropped behind each residual block, in ``passes`` runs of the network on the same
@@ -53,6 +55,7 @@ class Dropout(UncertaintyMap):
         "std": Output("Standard deviation under dropout"),
         "std_before": Output("Standard deviation under dropout before fine-tuning"),
         "mean": Output("Mean of all passes", "intensity"),
+        **INTERVALS,
     }
     p: float = Field(0.0005, gt=0, le=0.5, description="Probability that an element of the features is dropped.")
     passes: int = Field(50, ge=2, le=100_000, description="Runs of the network.")
@@ -95,29 +98,29 @@ class Dropout(UncertaintyMap):
         """
         started = time.perf_counter()
         y, weights = check_measurement(y, weights)
-        rng = generator(rng)
         self._check(model)
         assert isinstance(model, torch.nn.Module)
+        rng = generator(rng)
+        seed = rng.initial_seed()
+        known: dict[str, Any] = {"noise": noise, "weights": weights}
         passes = Passes(self.passes, started)
-        networks = {"": model}
-        if isinstance(self.of, FineTune):
-            run = self.of.steps(y, operator, model, noise=noise, stop=stop, weights=weights, rng=rng)
-            tuned, asked = yield from follow(run, passes.meanwhile)
-            if asked:
-                return passes.result(asked, tuned.image)
-            networks = {"": tuned_network(tuned)} | ({"_before": model} if self.before else {})
+        found, asked = yield from judged(self, y, operator, model, total=self.passes, stop=stop, rng=seed, **known)
+        image, networks = found.image, {"": model}
+        if isinstance(self.of, FineTune) and not asked:
+            if self.image is not None:  # nobody kept the network that made it
+                run = self.of.steps(y, operator, model, stop=stop, rng=seed, **known)
+                found, asked = yield from follow(run, passes.meanwhile)
+            networks = {"": tuned_network(found)} | ({"_before": model} if self.before else {})
         with torch.no_grad():
-            dropped = [
-                _Dropped(self, network, y, operator, rng, noise=noise, weights=weights)
-                for network in networks.values()
-            ]
-        asked, first = "", dropped[0].image
+            passes.confidence = Confidence(self, image, y, operator, model, seed=seed, **known)
+            dropped = [_Dropped(self, network, y, operator, seed, **known) for network in networks.values()]
         while passes.count < self.passes and not asked:
-            seed = int(torch.randint(2**62, (1,), generator=rng))
+            drawn = int(torch.randint(2**62, (1,), generator=rng))
             with torch.no_grad():
-                images = [one.run(torch.Generator().manual_seed(seed)) for one in dropped]
-            asked = (yield passes.take(dict(zip(networks, images, strict=True)))) or ""
-        return passes.result(asked or f"all {self.passes} passes are done", first)
+                images = [one.run(torch.Generator().manual_seed(drawn)) for one in dropped]
+                step = passes.take(dict(zip(networks, images, strict=True)))
+            asked = (yield step) or ""
+        return passes.result(asked or f"all {self.passes} passes are done", image)
 
     def _check(self, model: Network | None) -> None:
         if not isinstance(self.of, FineTune | Project | Apply):
@@ -147,7 +150,7 @@ class _Dropped:
         network: torch.nn.Module,
         y: torch.Tensor,
         operator: LinearOperator,
-        rng: torch.Generator,
+        seed: int,
         *,
         noise: Noise | None,
         weights: torch.Tensor | None,
@@ -174,7 +177,7 @@ class _Dropped:
         self._finish: Callable[[torch.Tensor], torch.Tensor] = lambda image: image
         if options.project:
             known: dict[str, Any] = {"noise": noise, "weights": weights}
-            ridge = ridge_for(self.image, y, operator, **known, rng=rng.initial_seed())
+            ridge = ridge_for(self.image, y, operator, **known, rng=seed)
             self._finish = lambda image: project(image, y, operator, **known, ridge=ridge)
 
     def _plain(self) -> torch.Tensor:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from napari_fidelity.core.errors import OptionError
-from napari_fidelity.core.lazy import torch
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods.base import check_measurement, generator
 from napari_fidelity.methods.deep_prior import DeepPrior
 from napari_fidelity.uncertainty._inner import follow, tuned_network
+from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
-from napari_fidelity.uncertainty.base import Output, UncertaintyMap
+from napari_fidelity.uncertainty.base import Output
+from napari_fidelity.uncertainty.deviation import INTERVALS, Confidence, DeviationMap
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Mapping
 
+    import torch
+
+    from napari_fidelity.core.step import Result
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
     from napari_fidelity.uncertainty._members import Member, Task
-    from napari_fidelity.uncertainty._passes import TensorStep
+
+_NO_CHANCE = 1e-4  # root mean square, on the range [0, 1]
 
 
-class Ensemble(UncertaintyMap):
+class Ensemble(DeviationMap):
     """Standard deviation between the results of a method that differ in what should not matter.
 
     - ``seeds``: the method with several seeds, for methods that begin at random (DIP, DeepRED).
@@ -43,6 +49,7 @@ class Ensemble(UncertaintyMap):
     outputs: ClassVar[Mapping[str, Output]] = {
         "std": Output("Standard deviation between members"),
         "mean": Output("Mean of all members", "intensity"),
+        **INTERVALS,
     }
     of_what: Literal["auto", "seeds", "views", "models"] = Field(
         "auto",
@@ -97,46 +104,67 @@ class Ensemble(UncertaintyMap):
         started = time.perf_counter()
         y, weights = check_measurement(y, weights)
         seed = generator(rng).initial_seed()
-        task = Task(self.of, y, operator, model, noise, stop, weights, seed)
+        method: Any = self.of.replace(snapshots=0) if self.of.iterative else self.of
+        task = Task(method, y, operator, model, noise, stop, weights, seed)
         passes = Passes(self.members, started)
-        members, asked, image = yield from self._members(task, passes)
+        image, asked = None, ""
+        if self.image is not None:
+            given, _ = yield from judged(self, y, operator, model, total=self.members)
+            image = given.image
+        tuned: Result[torch.Tensor] | None = None
+        if self.differs_in == "views" and isinstance(self.of, FineTune):
+            tuned, asked = yield from follow(task.steps(), passes.meanwhile)
+            image = tuned.image if image is None else image
+            if asked:
+                return passes.result(asked, image)
+        judge = partial(
+            Confidence, self, y=y, operator=operator, model=model, noise=noise, weights=weights, seed=seed
+        )
+        return (yield from self._run(self._members(task, tuned), passes, image, judge))
+
+    def _run(
+        self,
+        members: list[Member],
+        passes: Passes,
+        image: torch.Tensor | None,
+        judge: Callable[[torch.Tensor], Confidence],
+    ) -> Steps:
+        """Run all members; ``image`` is the judged one, that of the first member if left out."""
         passes.total = len(members)
-        first: torch.Tensor | None = None
+        asked, first = "", None
         for member in members:
-            if asked:
-                break
             result, asked = yield from follow(member.task.steps(), passes.meanwhile)
-            image = member.back(result.image)
+            made = member.back(result.image)
+            image = made if image is None else image
             if asked:
                 break
-            if first is not None:
-                self._check_different(first, image)
-            first = image if passes.count == 0 else None
-            asked = (yield passes.take({"": image})) or ""
+            if first is not None and self.differs_in == "seeds" and _alike(first, made):
+                raise OptionError(
+                    f"{type(self.of).__name__} gives the same image whatever the seed",
+                    do="Choose an ensemble over views or models, or the bootstrap",
+                )
+            first = made if passes.count == 0 else None
+            passes.confidence = passes.confidence or judge(image)
+            asked = (yield passes.take({"": made})) or ""
+            if asked:
+                break
         return passes.result(asked or f"all {len(members)} {self.differs_in} are done", image)
 
-    def _members(
-        self, task: Task, passes: Passes
-    ) -> Generator[TensorStep, str | None, tuple[list[Member], str, torch.Tensor | None]]:
-        """Return the members; of a network that had to be tuned first, a reason sent meanwhile and its image."""
+    def _members(self, task: Task, tuned: Result[torch.Tensor] | None) -> list[Member]:
+        """Return the members; ``tuned`` is what a fine-tuning gave whose network is to be looked at."""
         from napari_fidelity.uncertainty import _members as of
 
         if self.differs_in == "models":
-            return of.over_networks(task, self.models), "", None
+            return of.over_networks(task, self.models)
         if self.differs_in == "seeds":
-            return of.over_seeds(task, self.members), "", None
-        if isinstance(self.of, FineTune):
-            result, asked = yield from follow(task.steps(), passes.meanwhile)
-            if asked:
-                return [], asked, result.image
-            return of.network_over_views(task, tuned_network(result), self.members), "", result.image
+            return of.over_seeds(task, self.members)
+        if tuned is not None:
+            return of.network_over_views(task, tuned_network(tuned), self.members)
         if isinstance(self.of, Apply | Project) and task.model is not None:
-            return of.network_over_views(task, task.model, self.members), "", None
-        return of.method_over_views(task, self.members), "", None
+            return of.network_over_views(task, task.model, self.members)
+        return of.method_over_views(task, self.members)
 
-    def _check_different(self, first: torch.Tensor, second: torch.Tensor) -> None:
-        if self.differs_in == "seeds" and torch.equal(first, second):
-            raise OptionError(
-                f"{type(self.of).__name__} gives the same image whatever the seed",
-                do="Choose an ensemble over views or models, or the bootstrap",
-            )
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Tell whether images differ by no more than estimates that hang on random probes make them."""
+    return bool((a - b).square().mean().sqrt() < _NO_CHANCE)
