@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from napari_fidelity.core.errors import OperatorError
 from napari_fidelity.operators import AiryBlur, GaussianBlur, MotionBlur, UniformBlur
-from napari_fidelity.operators.psf import airy, gaussian
+from napari_fidelity.operators.psf import airy, fwhm, gaussian
 from napari_fidelity.widgets._lengths import PixelGrid
-from napari_fidelity.widgets._psf import PsfPreview, fwhm, kernel_from, kernel_of, resampled, widths_text
+from napari_fidelity.widgets._psf import PsfPreview, kernel_from, kernel_of, resampled, widths_text
 
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot

@@ -4,6 +4,7 @@ from napari_fidelity.operators._caches import clear_caches
 from napari_fidelity.operators.base import Grid, Operator
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
 from napari_fidelity.operators.compose import OPERATORS, AnyOperator, Compose
+from napari_fidelity.operators.estimation import PSFEstimate, estimate_psf
 from napari_fidelity.operators.fourier import Fourier, sampling_mask
 from napari_fidelity.operators.identity import Identity
 from napari_fidelity.operators.mask import Mask, random_mask
@@ -41,6 +42,7 @@ __all__ = [
     "MotionBlur",
     "Noise",
     "Operator",
+    "PSFEstimate",
     "PoissonGaussianNoise",
     "PoissonNoise",
     "Radon",
@@ -49,6 +51,7 @@ __all__ = [
     "clear_caches",
     "describe",
     "estimate_noise",
+    "estimate_psf",
     "parse_noise",
     "parse_operator",
     "random_mask",

@@ -117,12 +117,12 @@ def _patches(channel: NDArray[Any], *, dark_end: bool) -> _Patches:
     values = windows[::step, ::step].reshape(-1, _SIDE**2).astype(np.float64)
     if len(values) < _FEWEST_PATCHES:
         raise too_small
-    clipped = np.isin(values, _clipped_ends(channel, dark_end=dark_end)).mean(axis=1)
+    clipped = np.isin(values, clipped_ends(channel, dark_end=dark_end)).mean(axis=1)
     usable = np.isfinite(values).all(axis=1) & (clipped <= _MOST_CLIPPED)
     return _Patches(values[usable], clipped[usable])
 
 
-def _clipped_ends(channel: NDArray[Any], *, dark_end: bool) -> list[float]:
+def clipped_ends(channel: NDArray[Any], *, dark_end: bool) -> list[float]:
     """Return the ends of the intensity range at which values pile up.
 
     Noise makes extreme values rare; several equal ones, more than of the next value, come from clipping. At the

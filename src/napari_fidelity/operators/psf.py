@@ -110,6 +110,60 @@ def airy(wavelength: float, numerical_aperture: float, pixel_size: float) -> Ker
     return np.asarray(kernel / kernel.sum())
 
 
+def gaussian_of(covariance: Kernel, truncate: float = 4.0) -> Kernel:
+    """Return a sampled 2-D Gaussian of any orientation, cut off at ``truncate`` deviations along each axis.
+
+    Parameters
+    ----------
+    covariance
+        ``(2, 2)`` in px², positive definite, axes in the order y, x.
+    """
+    radii = [max(1, math.ceil(truncate * math.sqrt(covariance[axis, axis]))) for axis in (0, 1)]
+    places = np.mgrid[-radii[0] : radii[0] + 1, -radii[1] : radii[1] + 1]
+    distances = np.einsum("iyx,ij,jyx->yx", places, np.linalg.inv(covariance), places)
+    kernel = np.exp(-0.5 * distances)
+    return np.asarray(kernel / kernel.sum())
+
+
+def defocus(radius: float) -> Kernel:
+    """Return the disc that geometrical optics makes of a point out of focus, averaged over each pixel. Odd sizes.
+
+    Parameters
+    ----------
+    radius
+        Radius of the disc in px, above 0.
+
+    References
+    ----------
+    Goodman, Introduction to Fourier Optics, section 6.4: it holds where the defocus is many wavelengths deep.
+    """
+    reach = math.ceil(radius + 0.5) if radius > 0.5 else 1
+    size, fine = 2 * reach + 1, 16  # sub-samples per pixel and axis
+    t = (np.arange(size * fine) + 0.5) / fine - size / 2
+    inside = (np.hypot(t[:, None], t[None, :]) <= radius).astype(np.float64)
+    kernel = inside.reshape(size, fine, size, fine).mean(axis=(1, 3))
+    return np.asarray(kernel / kernel.sum()) if kernel.any() else np.ones((1, 1))
+
+
+def fwhm(kernel: Kernel) -> tuple[float, float]:
+    """Return the full widths at half maximum of a 2-D kernel along y and x, through the peak, in samples."""
+    peak = np.unravel_index(int(np.argmax(kernel)), kernel.shape)
+    return _width(kernel[:, peak[1]], int(peak[0])), _width(kernel[peak[0]], int(peak[1]))
+
+
+def _width(profile: Kernel, peak: int) -> float:
+    half = profile[peak] / 2
+    ends = []
+    for side in (profile[peak::-1], profile[peak:]):
+        below = np.flatnonzero(side < half)
+        if len(below) == 0:
+            ends.append(len(side) - 0.5)  # to the edge of the last pixel
+            continue
+        i = int(below[0])
+        ends.append(i - 1 + float((side[i - 1] - half) / (side[i - 1] - side[i])))
+    return sum(ends)
+
+
 def separate(kernel: Kernel, tolerance: float) -> tuple[Kernel, ...] | None:
     """Return 1-D factors whose outer product is ``kernel``, or ``None`` if there are none.
 

@@ -106,12 +106,6 @@ def resampled(kernel: Kernel, factors: tuple[float, float]) -> Kernel:
     return np.asarray(values / values.sum())
 
 
-def fwhm(kernel: Kernel) -> tuple[float, float]:
-    """Return the full widths at half maximum along y and x, through the peak, in samples."""
-    peak = np.unravel_index(int(np.argmax(kernel)), kernel.shape)
-    return _width(kernel[:, peak[1]], int(peak[0])), _width(kernel[peak[0]], int(peak[1]))
-
-
 class PsfPreview(QWidget):
     """Draws the kernel of a blur, magnified, with its widths."""
 
@@ -167,6 +161,8 @@ def kernel_of(blur: Operator) -> Kernel:
 
 def widths_text(kernel: Kernel, grid: PixelGrid) -> str:
     """Return the widths of a kernel in words: ``FWHM 9.4 px = 0.47 µm``."""
+    from napari_fidelity.operators.psf import fwhm
+
     y, x = fwhm(kernel)
     widths = [f"FWHM {_both(y, x)} px"]
     if grid.has_unit:
@@ -236,19 +232,6 @@ def _position(kernel: Kernel) -> list[str]:
     if any(abs(s) > a for s, a in zip(shift, allowed, strict=True)):
         said.append(f"Its light lies {shift[0]:+.1f} px (y) and {shift[1]:+.1f} px (x) off the centre.")
     return said
-
-
-def _width(profile: NDArray[np.float64], peak: int) -> float:
-    half = profile[peak] / 2
-    ends = []
-    for side in (profile[peak::-1], profile[peak:]):
-        below = np.flatnonzero(side < half)
-        if len(below) == 0:
-            ends.append(len(side) - 0.5)  # to the edge of the last pixel
-            continue
-        i = int(below[0])
-        ends.append(i - 1 + float((side[i - 1] - half) / (side[i - 1] - side[i])))
-    return sum(ends)
 
 
 def _pixmap(kernel: Kernel) -> QPixmap:
