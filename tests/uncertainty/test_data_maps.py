@@ -26,6 +26,7 @@ from napari_fidelity.operators import (
     random_mask,
     sampling_mask,
 )
+from napari_fidelity.uncertainty.bootstrap import Bootstrap
 from napari_fidelity.uncertainty.error_map import ErrorMap
 from napari_fidelity.uncertainty.null_space import NullSpace
 from napari_fidelity.uncertainty.residual import Residual
@@ -190,6 +191,26 @@ def test_volumes(kind: type[UncertaintyMap], scene: Any) -> None:
     operator = Downsample(scale=2)
     result = run(judging(kind, x, of=RED()), operator.A(x), operator)
     assert result.image.ndim == 5
+
+
+class Pooled:
+    """An operator of another library: means of 2 × 2 pixels."""
+
+    def A(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(x, 2)
+
+    def A_adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        return y.repeat_interleave(2, -2).repeat_interleave(2, -1) / 4
+
+
+@pytest.mark.parametrize("kind", [*MAPS, Bootstrap])
+def test_operators_of_other_libraries(kind: type[UncertaintyMap], scene: Any) -> None:
+    x, operator = tensor(scene(16, 16)), Pooled()
+    few = {"samples": 2, "of": Project()} if kind is Bootstrap else {}
+    result = run(judging(kind, x, **few), operator.A(x), operator, operator.A_adjoint)
+    assert all(torch.isfinite(image).all() for image in result.maps.values())
+    if kind is NullSpace:
+        assert torch.allclose(result.image, (x - 4 * operator.A_adjoint(operator.A(x))).abs(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", MAPS)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.noise import Noise
 
 _DOUBT = 0.01  # p-value below which the residual is said not to be white
+_TOO_LITTLE = 0.5  # of the noise's variance
 
 
 class Residual(SinglePassMap):
@@ -71,7 +72,9 @@ def _words(scores: Mapping[str, float]) -> str:
     """Say what the residual is like; whether the noise was known decides what can be said."""
     said = ""
     if "discrepancy" in scores:
-        said = f"{scores['discrepancy']:.2f} of the noise's variance is left; "
+        share = scores["discrepancy"]
+        meant = ": the result follows the noise" if share < _TOO_LITTLE else ""
+        said = f"{share:.2g} of the noise's variance is left{meant}; "
     p_value = scores.get("whiteness_p", math.nan)
     if math.isnan(p_value):
         return said + "there is too little to tell whether it is white"
