@@ -32,7 +32,7 @@ PASSES = 50
 QUICK = 16
 SCALE = 4
 SPOT_SIGMA = 2.0  # px: a full width of 4.7 px, about one pixel of the ×4 measurement
-SPOT_HEIGHT = 0.2  # of the range from black to white
+SPOT_HEIGHT, FAINT = 0.2, 0.02  # of the range from black to white
 SPOT_APART = 18  # px between two places, so that each is judged alone
 HIDDEN_SIGMA = 0.8  # px: of the spots whose null-space part is implanted
 
@@ -132,19 +132,19 @@ def places(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> np.n
     raise ValueError(f"there is no room for {count} places in {shape}")
 
 
-def spots(shape: tuple[int, ...], centres: np.ndarray, sigma: float) -> torch.Tensor:
-    """Return Gaussian spots of height ``SPOT_HEIGHT``, ``(1, 1, H, W)``."""
+def spots(shape: tuple[int, ...], centres: np.ndarray, sigma: float, height: float) -> torch.Tensor:
+    """Return Gaussian spots, ``(1, 1, H, W)``."""
     grid = np.indices(shape)
     total = np.zeros(shape)
     for centre in centres:
         distance = sum((axis - c) ** 2 for axis, c in zip(grid, centre, strict=True))
-        total += SPOT_HEIGHT * np.exp(-distance / (2 * sigma**2))
+        total += height * np.exp(-distance / (2 * sigma**2))
     return torch.from_numpy(total[None, None]).float()
 
 
 def unseen_spots(shape: tuple[int, ...], centres: np.ndarray, case: Case) -> torch.Tensor:
     """Return the part of narrow spots that the measurement does not depend on, scaled to the same height."""
-    fine = spots(shape, centres, HIDDEN_SIGMA).double()
+    fine = spots(shape, centres, HIDDEN_SIGMA, 1.0).double()
     hidden = fine - case.operator.A_dagger(case.operator.A(fine), shape)
     return (hidden * (SPOT_HEIGHT / hidden.max())).float()
 

@@ -32,6 +32,7 @@ the null-space map a high number means that it says of these places "cannot be v
 number near 0.5 means that it says nothing, not that they are safe. Dropout and views look at the network, not
 at the image, and cannot see what was added afterwards. Bootstrap: of the tuned network with projection, {QUICK}
 samples.""",
+    "faint": "The same with a height of 5 gray levels, less than the error of most results.",
     "intervals": f"""\
 Crops of {CROP}² px of nine photographs of ../shared/data, ×2 smaller, noise of 2 gray levels, edsr-s-x2
 and projection, {CROP_PASSES} samples or passes. Split by photograph in two folds, each calibrated on all
@@ -133,6 +134,12 @@ def implant_table(rows: list[dict[str, Any]]) -> Report:
     return f"## {count} implanted spots: AUROC\n\n" + markdown(["map", *columns], lines), checks
 
 
+def faint_table(rows: list[dict[str, Any]]) -> Report:
+    kinds = list(dict.fromkeys(row["map"] for row in rows))
+    lines = [[kind, number(auroc([row for row in rows if row["map"] == kind]))] for kind in kinds]
+    return markdown(["map", "spots ten times fainter, fine-tuned"], lines), []
+
+
 def auroc(rows: list[dict[str, Any]]) -> float | None:
     """Return the mean over the images of the probability that an implant has a higher value than another place."""
     if not rows:
@@ -182,6 +189,7 @@ def tables(rows: Rows, out: Path) -> int:
         "dropout": dropout_table,
         "ranking": ranking_table,
         "implants": implant_table,
+        "faint": faint_table,
         "intervals": interval_table,
     }
     parts, checks = [], []

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from _common import SET5, Rows, clock, enhancenet_file, is_missing, mean, parse
 from _uncertainty import (
+    FAINT,
     FOLDS,
     IMPLANT_MAPS,
     INTERVAL_MAPS,
     MAPS,
     PASSES,
     PHOTOS,
+    SPOT_HEIGHT,
     SPOT_SIGMA,
     at,
     crop_network,
@@ -80,14 +82,16 @@ def ranked(data: Path, name: str, kind: str) -> dict[str, Any]:
     return evaluate_map(inner(found), inner(error), inner(plain(one.image))).to_plain() | {"seconds": spent}
 
 
-def implanted(data: Path, name: str, kind: str, base: str, hidden: bool) -> dict[str, Any]:
+def implanted(
+    data: Path, name: str, kind: str, base: str, hidden: bool, height: float = SPOT_HEIGHT
+) -> dict[str, Any]:
     """Return the map's values where spots were implanted, and at as many places without."""
     one = judged(data, name)
     image = getattr(one, BASES[base])
     shape = tuple(image.shape[2:])
     both = places(shape, 2 * IMPLANTS // len(IMPLANTED), np.random.default_rng(len(name)))
     with_spot, without = both[::2], both[1::2]
-    added = unseen_spots(shape, with_spot, one.case) if hidden else spots(shape, with_spot, SPOT_SIGMA)
+    added = unseen_spots(shape, with_spot, one.case) if hidden else spots(shape, with_spot, SPOT_SIGMA, height)
     found = plain(IMPLANT_MAPS[kind](one, (image + added)[0].numpy()))
     return {"with": at(found, with_spot).tolist(), "without": at(found, without).tolist()}
 
@@ -135,7 +139,7 @@ def _coverage(ends: list[tuple[np.ndarray, np.ndarray]], pairs: list[Pair]) -> l
 
 
 def main() -> int:
-    parts = ("dropout", "ranking", "implants", "intervals")
+    parts = ("dropout", "ranking", "implants", "faint", "intervals")
     args = parse(__doc__, parts=parts, images=SET5, maps=tuple(MAPS), tables=0)
     if is_missing(args.data / "set5", enhancenet_file(args.data)):
         return 0
@@ -163,6 +167,12 @@ def work(part: str, args: Any) -> Any:
                     for base in ("network", "fine-tuned"):
                         key = {"image": name, "map": kind, "hidden": hidden, "base": base}
                         yield key, partial(implanted, args.data, name, kind, base, hidden)
+    elif part == "faint":
+        for name in IMPLANTED:
+            for kind in args.maps:
+                if kind not in ("dropout", "views"):
+                    key = {"image": name, "map": kind, "base": "fine-tuned"}
+                    yield key, partial(implanted, args.data, name, kind, "fine-tuned", False, FAINT)
     else:
         for kind in (*INTERVAL_MAPS, "constant"):
             yield {"map": kind}, partial(covered, args.data, kind)
