@@ -70,7 +70,9 @@ class Dropout(DeviationMap):
         "and after fine-tuning.",
     )
     precision: Precision = Field(
-        "auto", description="Arithmetic of the network; auto takes bfloat16 where the processor is faster in it."
+        "float32",
+        description="Arithmetic of the network. bfloat16 is faster on some processors, but its rounding is as "
+        "large as what dropout at the default rate changes.",
     )
     project: bool = Field(False, description="Project the image of each pass onto the data.")
 
