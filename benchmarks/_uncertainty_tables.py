@@ -18,8 +18,8 @@ image, which knows nothing but edges."""
 NOTES = {
     "dropout": f"""\
 Element-wise dropout, p = 0.0005, {PASSES} passes, the same elements dropped in both. Spearman with the absolute
-error of the network's own output (before) and of the fine-tuned image (after). s: processor seconds of both
-maps.""",
+error of the network's own output (before) and of the fine-tuned image (after). s: processor seconds of one
+map.""",
     "ranking": f"""\
 Of the fine-tuned image. Higher rank correlation and lower area (AUSE, of the mean absolute error) are better.
 Bootstrap: {PASSES} samples, restored by the network as it was tuned, and projected. s: processor seconds.""",
