@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +216,20 @@ def test_the_same_seed_gives_the_same_map(scene: Any) -> None:
     state = torch.get_rng_state()
     run(options, y, Identity())
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_memory_does_not_grow_with_the_samples() -> None:
+    """So many tensors of the image's size there are while it runs, whatever the number of samples."""
+    y = torch.rand(1, 1, 17, 23, generator=torch.Generator().manual_seed(0))
+    alive = []
+
+    def count(step: Any) -> None:
+        if step.scores:
+            gc.collect()
+            alive.append(sum(type(one) is torch.Tensor and one.shape == y.shape for one in gc.get_objects()))
+
+    drain(Bootstrap(of=Apply(), samples=9).steps(y, Identity(), nothing), count)
+    assert len(alive) == 9 and len(set(alive[1:])) == 1
 
 
 def test_a_pixel_in_no_sample_takes_what_is_around_it(scene: Any) -> None:
