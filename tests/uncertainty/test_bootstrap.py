@@ -170,11 +170,13 @@ def test_fast_takes_the_tuned_network(scene: Any, network: Any) -> None:
     operator = Downsample(scale=2)
     y = operator.A(tensor(scene(32, 32)))
     method = FineTune(iterations=1, precision="float32")
-    slow = run(Bootstrap(of=method, samples=2), y, operator, network(), noise=GaussianNoise(sigma=0.01))
-    fast = run(Bootstrap(of=method, samples=2, fast=True), y, operator, network(), noise=GaussianNoise(sigma=0.01))
+    slow = run(
+        Bootstrap(of=method, samples=2, fast=False), y, operator, network(), noise=GaussianNoise(sigma=0.01)
+    )
+    fast = run(Bootstrap(of=method, samples=2), y, operator, network(), noise=GaussianNoise(sigma=0.01))
     assert 0.5 < float(fast.image.mean() / slow.image.mean()) < 2
     made = drain(method.steps(y, operator, network(), noise=GaussianNoise(sigma=0.01), rng=0)).image
-    given = Bootstrap(of=method, samples=2, fast=True, image=made[0].numpy())
+    given = Bootstrap(of=method, samples=2, image=made[0].numpy())
     again = run(given, y, operator, network(), noise=GaussianNoise(sigma=0.01))
     assert torch.allclose(again.image, fast.image, atol=1e-6)
 

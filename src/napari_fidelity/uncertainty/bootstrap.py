@@ -52,9 +52,9 @@ class Bootstrap(DeviationMap):
         "all.",
     )
     fast: bool = Field(
-        False,
-        description="Restore the samples with the network as it was fine-tuned on the measurement, averaged over "
-        "views and projected, instead of fine-tuning it again on each of them.",
+        True,
+        description="Of fine-tuning: restore the samples with the network as it was tuned on the measurement, "
+        "averaged over views and projected, instead of tuning it again on each of them.",
     )
 
     def steps(
