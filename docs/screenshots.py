@@ -23,6 +23,7 @@ def main() -> None:
     get_settings().appearance.theme = "dark"
     correct_and_compare(folder)
     reconstruct(folder)
+    uncertainty(folder)
 
 
 def correct_and_compare(folder: Path) -> None:
@@ -52,6 +53,24 @@ def reconstruct(folder: Path) -> None:
     until(dock.run.finished)
     viewer.reset_view()
     save(viewer, folder / "reconstruct.png")
+    viewer.close()
+
+
+def uncertainty(folder: Path) -> None:
+    viewer = opened()
+    _, correct = viewer.window.add_plugin_dock_widget("napari-fidelity", "Correct")
+    wait(3000)
+    correct.start()
+    until(correct.run.finished)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-fidelity", "Uncertainty", tabify=True)
+    dock.map.combo.setCurrentIndex(dock.map.combo.findData("dropout"))
+    dock.start()
+    until(dock.run.finished)
+    dock.view.over.click()
+    dock.regions.make_labels()
+    wait(1500)
+    viewer.reset_view()
+    save(viewer, folder / "uncertainty.png")
     viewer.close()
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from napari_fidelity.methods.base import Method
     from napari_fidelity.pipeline import Recipe
@@ -62,6 +63,14 @@ class MethodPanel(RecipePanel):
         if method.kind != "finetune":
             return method
         return method.replace(mask=self.weights.mask(image_shape, measured_shape))
+
+    def use_map(self, layer: Layer) -> None:
+        """Fine-tune with weights of the pixels from a map of uncertainty."""
+        if self._method is None or getattr(self._method, "kind", "") != "finetune":
+            self.combo.setCurrentIndex(self.combo.findData("finetune"))
+        self.weights.use_map(layer)
+        self.masking.expand(animate=False)
+        self.unfold()
 
     def set_recipe(self, recipe: Recipe) -> None:
         """Show the settings of a recipe."""
