@@ -20,7 +20,18 @@ def build_app() -> App:
     from cyclopts import App
 
     from napari_fidelity import __version__
-    from napari_fidelity.cli import compare, correct, demo, models, reconstruct, run, train
+    from napari_fidelity.cli import (
+        calibrate,
+        compare,
+        correct,
+        demo,
+        frc,
+        models,
+        reconstruct,
+        run,
+        train,
+        uncertainty,
+    )
 
     app = App(
         name="napari-fidelity",
@@ -33,6 +44,9 @@ def build_app() -> App:
         correct.correct,
         correct.project,
         reconstruct.reconstruct,
+        uncertainty.uncertainty,
+        calibrate.calibrate,
+        frc.frc,
         compare.compare,
         models.models,
         models.convert,

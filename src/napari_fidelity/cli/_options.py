@@ -10,11 +10,12 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
+from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.options import Options
 from napari_fidelity.core.spec import write_one
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 IMAGE = Group("Image and image formation", sort_key=1)
 METHOD = Group("Method", sort_key=2)
@@ -81,15 +82,27 @@ class Running:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Writing:
-    """How the result is written."""
+class Replacing:
+    """How results are written that have a data type of their own."""
 
-    dtype: Annotated[Literal["float32", "input", "uint8", "uint16"], Parameter(group=RUN)] = "float32"
-    """Data type of the result, which keeps the source's intensity units; input is that of the source."""
     overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False
     """Replace files that exist."""
     recipe: Annotated[Path | None, Parameter(group=RUN)] = None
     """Write the recipe that replays this run to a .json or .toml file."""
+
+    @property
+    def dtype(self) -> Literal["float32", "input", "uint8", "uint16"]:
+        """Data type of the result."""
+        return "float32"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Writing(Replacing):
+    """How the result is written."""
+
+    dtype: Annotated[Literal["float32", "input", "uint8", "uint16"], Parameter(group=RUN)] = "float32"
+    """Data type of the result, which keeps the source's intensity units; input is that of the source."""
 
 
 def table_of(declared: type[Options], *, leave_out: tuple[str, ...] = ("kind",), **types: Any) -> type[BaseModel]:
@@ -173,6 +186,38 @@ def _defaults(values: dict[str, Any]) -> str:
         methods.setdefault(text, []).append(method)
     parts = [", ".join(names) + (f": {text}" if text else "") for text, names in methods.items()]
     return f"[{'; '.join(parts)}]"
+
+
+def only_own(
+    kind: str, options: dict[str, Any], declared: Mapping[str, type[Options]], family: str, command: str
+) -> None:
+    """Refuse options that belong to others of a family.
+
+    Parameters
+    ----------
+    kind
+        Which one was chosen.
+    options
+        Those that were given.
+    declared
+        All of the family, by kind.
+    family
+        Its name on the command line: ``"method"``.
+    command
+        Whose help lists them.
+
+    Raises
+    ------
+    OptionError
+        Naming those that have the option.
+    """
+    for name in options:
+        if name not in declared[kind].model_fields:
+            others = [other for other, cls in declared.items() if name in cls.model_fields]
+            raise OptionError(
+                f"The {family} {kind} has no option --{name.replace('_', '-')}",
+                do=f"It belongs to {' and '.join(others)} (--{family}); see napari-fidelity {command} --help",
+            )
 
 
 def given(table: BaseModel) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from cyclopts import Parameter
 
 from napari_fidelity.cli._files import read_operator
-from napari_fidelity.cli._options import IMAGE, METHOD, Formation, Running, Writing, given, table_over
+from napari_fidelity.cli._options import IMAGE, METHOD, Formation, Running, Writing, given, only_own, table_over
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.methods import DIP, RED, DeepRED
 from napari_fidelity.pipeline.presets import from_preset
@@ -78,7 +78,7 @@ def reconstruct(
     spatial
         Slice by slice (YX), or whole volumes in 3-D (ZYX).
     """
-    from napari_fidelity.cli.correct import run_recipe_on_file
+    from napari_fidelity.cli._on_file import run_recipe_on_file
     from napari_fidelity.pipeline import ModelReference, Recipe
     from napari_fidelity.stopping import parse_stop
 
@@ -109,13 +109,7 @@ def chosen_method(kind: str, preset: str, options: dict[str, Any]) -> AnyMethod:
     from napari_fidelity.networks.untrained import parse_untrained
 
     cls = _METHODS[kind]
-    for name in options:
-        if name not in cls.model_fields:
-            others = [other for other, declared in _METHODS.items() if name in declared.model_fields]
-            raise OptionError(
-                f"The method {kind} has no option --{name.replace('_', '-')}",
-                do=f"It belongs to {' and '.join(others)} (--method); see napari-fidelity reconstruct --help",
-            )
+    only_own(kind, options, _METHODS, "method", "reconstruct")
     readers: dict[str, Callable[[str], Any]] = {
         "denoiser": parse_denoiser,
         "network": parse_untrained,

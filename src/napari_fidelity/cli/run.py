@@ -33,7 +33,7 @@ def run(
     axes
         Axes of the file where it does not name them, such as ZYX.
     """
-    from napari_fidelity.cli.correct import run_recipe_on_file
+    from napari_fidelity.cli._on_file import run_recipe_on_file
     from napari_fidelity.pipeline import Recipe
 
     return run_recipe_on_file(Recipe.read(recipe), source, target, running, writing, axes=axes)

@@ -10,7 +10,8 @@ from napari_fidelity.core.assemble import Assembler
 from napari_fidelity.core.scaling import Scaling
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.pipeline.provenance import digest
-from napari_fidelity.uncertainty.base import Output, UncertaintyMap
+from napari_fidelity.pipeline.recipe import outputs_of
+from napari_fidelity.uncertainty.base import Output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from napari_fidelity.pipeline.recipe import Recipe
 
 RESTORED = Output("Restored image", "intensity")
-
-
-def outputs_of(recipe: Recipe) -> Mapping[str, Output]:
-    """Return the images that a recipe makes by name, the first of them its result; none for a plain method."""
-    method = recipe.method
-    return method.outputs if isinstance(method, UncertaintyMap) else {}
 
 
 class Assembly:

@@ -12,7 +12,7 @@ from napari_fidelity.core.assemble import result_axes
 from napari_fidelity.core.blocks import channel_axis
 from napari_fidelity.core.device import choose_device, free_memory
 from napari_fidelity.pipeline._blocks import adapted, check_dimensions
-from napari_fidelity.pipeline._outputs import outputs_of
+from napari_fidelity.pipeline.recipe import outputs_of
 from napari_fidelity.pipeline.restoration import check_dtype, load_reference, model_of
 
 if TYPE_CHECKING:

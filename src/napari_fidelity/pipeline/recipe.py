@@ -16,13 +16,14 @@ from napari_fidelity.core.scaling import Mode, Scope
 from napari_fidelity.methods import AnyMethod, FineTune
 from napari_fidelity.operators import AnyNoise, AnyOperator
 from napari_fidelity.stopping import AnyRule
-from napari_fidelity.uncertainty import AnyMap
+from napari_fidelity.uncertainty import AnyMap, UncertaintyMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Channels
+    from napari_fidelity.uncertainty import Output
 
 
 class ModelReference(Options):
@@ -158,6 +159,12 @@ class Recipe(Options):
             return cls.parse(inner)
         except OptionError as error:
             raise RecipeError("The recipe cannot be used", found=str(error)) from error
+
+
+def outputs_of(recipe: Recipe) -> Mapping[str, Output]:
+    """Return the images that a recipe makes by name, the first of them its result; none for a plain method."""
+    method = recipe.method
+    return method.outputs if isinstance(method, UncertaintyMap) else {}
 
 
 def _format_of(path: Path) -> str:

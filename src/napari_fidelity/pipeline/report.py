@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Block
+    from napari_fidelity.core.step import Result
     from napari_fidelity.pipeline.recipe import Recipe
 
 Report = dict[str, float]
@@ -120,6 +121,12 @@ def truth_report(maps: Mapping[str, Image], restored: Image, truth: Image, recip
         ends = maps["lower"].data, maps["upper"].data
         report["intervals"] = {"coverage": coverage(*ends, truth.data), "width": width(*ends)}
     return report
+
+
+def last_scores(result: Result[Image]) -> Report:
+    """Return the scores that a run ended with; means over slices or volumes."""
+    last = {record.block: record.scores for record in result.history}
+    return means([*last.values()])
 
 
 def means(numbers: Sequence[Mapping[str, float | None]]) -> Report:

@@ -1,0 +1,143 @@
+"""``uncertainty``: how far a restored image can be trusted, as a map and in numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from napari_fidelity.cli._console import INTERRUPTED, OK, display, err, print_json, set_up_logging
+from napari_fidelity.cli._judged import Restoration
+from napari_fidelity.cli._map_report import print_report
+from napari_fidelity.cli._on_file import check_format, check_targets, replayed, write_all
+from napari_fidelity.cli._options import METHOD, Formation, Replacing, Running, given, only_own, table_over
+from napari_fidelity.core.errors import OptionError
+from napari_fidelity.uncertainty import MAPS
+
+if TYPE_CHECKING:
+    from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.step import Result
+    from napari_fidelity.pipeline import Recipe
+    from napari_fidelity.uncertainty import Calibration, UncertaintyMap
+
+Kind = Literal["bootstrap", "dropout", "ensemble", "null_space", "residual", "error_map"]
+
+_MAPS = {str(cls.model_fields["kind"].default): cls for cls in MAPS}
+
+Table = table_over(MAPS, leave_out=("kind", "of", "image", "calibration"))
+
+
+def uncertainty(
+    source: Path,
+    target: Path,
+    /,
+    *,
+    map: Kind | None = None,
+    restored: Path | None = None,
+    truth: Path | None = None,
+    calibration: Path | None = None,
+    options: Annotated[Table, Parameter(name="*", group=METHOD)] = Table(),  # type: ignore[valid-type]
+    restoration: Restoration = Restoration(),
+    formation: Formation = Formation(),
+    running: Running = Running(),
+    writing: Replacing = Replacing(),
+) -> int:
+    """Show where the data support a restored image, and where it was made up.
+
+    For example: napari-fidelity uncertainty lowres.tif map.tif --restored corrected.tif
+
+    Without a restored image: napari-fidelity uncertainty lowres.tif map.tif --map dropout --model edsr-s-x4
+
+    Further images of a map (mean, bias, ends of intervals) are written beside it, with their names.
+
+    Parameters
+    ----------
+    source
+        The measurement: TIFF (plain, ImageJ, OME), PNG or JPEG.
+    target
+        Where to write the map, a TIFF file.
+    map
+        bootstrap, the spread of results of measurements like this one (any method); dropout, of the network under
+        dropout; ensemble, over seeds, views or models; null_space, what the data cannot verify; residual, what
+        the result leaves unexplained; error_map, where it contradicts the data. Left out: the calibration's, or
+        bootstrap.
+    restored
+        The restored image; left out, it is made first. A file that this program wrote knows how it was made.
+    truth
+        The true image, where it is known: tells how well the map shows the errors.
+    calibration
+        What the command calibrate wrote: makes intervals that cover --level of the pixels.
+    """
+    from napari_fidelity.core.step import drain
+    from napari_fidelity.io import read_image
+    from napari_fidelity.pipeline import map_recipe, run_recipe
+
+    set_up_logging(quiet=running.silent)
+    chosen = chosen_map(map, given(options), calibration)
+    image = read_image(source, formation.axes, alpha=formation.alpha)
+    judged = read_image(restored, alpha=formation.alpha) if restored is not None else None
+    true = read_image(truth, alpha=formation.alpha) if truth is not None else None
+    base = restoration.recipe(formation, running, judged)
+    recipe = map_recipe(chosen, base)
+    check_targets(recipe, source, target, writing)
+    check_format(recipe, image, target, writing.dtype)
+    if judged is None:
+        with display("restoring", quiet=running.silent, stop=base.stop) as show:
+            judged = drain(run_recipe(base, image, device=running.device), show).image
+        if show.interrupt.requested:
+            err.print("The image to judge is not finished; nothing was written.")
+            return INTERRUPTED
+    with display(chosen.title, quiet=running.silent) as show:
+        result = drain(run_recipe(recipe, image, device=running.device, judged=judged), show)
+    files = write_all(result, target, writing)
+    numbers = report(result, judged, image, true, recipe)
+    interrupted = show.interrupt.requested
+    if running.json:
+        outputs = {"output": str(target), "outputs": {name: str(path) for name, path in files.items()}}
+        print_json({**outputs, "interrupted": interrupted, **numbers, **result.provenance})
+    else:
+        print_report(result, files, numbers, replayed(result), interrupted=interrupted)
+    return INTERRUPTED if interrupted else OK
+
+
+def chosen_map(kind: str | None, options: dict[str, Any], calibration: Path | None) -> UncertaintyMap:
+    """Return the map of that kind with the options that were given.
+
+    Raises
+    ------
+    OptionError
+        If it has no such option, or a value is impossible.
+    RecipeError
+        If the calibration cannot be read.
+    """
+    if calibration is None:
+        kind = kind or "bootstrap"
+        only_own(kind, options, _MAPS, "map", "uncertainty")
+        return _MAPS[kind](**options)
+    from napari_fidelity.uncertainty import Calibration
+
+    return _calibrated(kind, options, Calibration.read(calibration))
+
+
+def _calibrated(kind: str | None, options: dict[str, Any], calibration: Calibration) -> UncertaintyMap:
+    """Return a calibration's own map; options that are given again must be the same, but for the level."""
+    own = dict(calibration.map)
+    if (kind or own.get("kind")) != own.get("kind") or own.get("kind") not in _MAPS:
+        raise OptionError(
+            f"The calibration belongs to the map {own.get('kind')}", found=f"--map {kind}", do="Leave --map out"
+        )
+    only_own(str(own["kind"]), options, _MAPS, "map", "uncertainty")
+    return _MAPS[str(own.pop("kind"))](**{**own, **options, "calibration": calibration})
+
+
+def report(
+    result: Result[Image], judged: Image, measurement: Image, truth: Image | None, recipe: Recipe
+) -> dict[str, Any]:
+    """Return the numbers about the image and its map, by what they are about."""
+    from napari_fidelity.pipeline.report import data_report, truth_report
+
+    numbers: dict[str, Any] = {"data": data_report(judged, measurement, recipe)}
+    if truth is not None:
+        numbers["truth"] = truth_report(result.maps, judged, truth, recipe)
+    return numbers

@@ -1,0 +1,210 @@
+"""The commands ``uncertainty``, ``calibrate`` and ``frc`` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_fidelity import Image, read_image, write_image
+from napari_fidelity.cli import main
+from napari_fidelity.cli._on_file import targets
+from napari_fidelity.io import save_model
+from napari_fidelity.methods import Apply
+from napari_fidelity.operators import Downsample
+from napari_fidelity.pipeline import Recipe
+from napari_fidelity.uncertainty import MAPS, Calibration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import MakeNetwork, Scene
+
+A = Downsample(scale=2)
+MODEL = "--model net.safetensors --method apply"
+BRIEF = {
+    "bootstrap": "--samples 2",
+    "dropout": "--passes 3 --p 0.05",
+    "ensemble": "--members 2",
+    "null_space": "",
+    "residual": "",
+    "error_map": "",
+}
+
+
+def measured(x: Any) -> Any:
+    return A.A(torch.from_numpy(x)[None, None])[0, 0].numpy()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, scene: Scene, network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a measurement, its true image and a network."""
+    monkeypatch.chdir(tmp_path)
+    x = (scene(24, 28) * 4000 + 100).astype(np.float32)
+    write_image(Image(x, "YX", {"Y": 0.25, "X": 0.25}, "µm"), "true.tif")
+    write_image(Image(measured(x), "YX", {"Y": 0.5, "X": 0.5}, "µm"), "in.tif")
+    save_model(network(n_blocks=2), "net.safetensors", licence="CC0")
+    return tmp_path
+
+
+def run(words: str, command: str = "uncertainty in.tif map.tif") -> int:
+    return main([*shlex.split(command), "--device", "cpu", *shlex.split(words)])
+
+
+def found(words: str, capsys: pytest.CaptureFixture[str], command: str = "uncertainty in.tif map.tif") -> Any:
+    assert run(words + " --json", command) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("kind", BRIEF)
+def test_every_map(kind: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = found(f"--map {kind} {BRIEF[kind]} {MODEL} --truth true.tif --recipe r.json --seed 3", capsys)
+    assert record["recipe"]["method"]["kind"] == kind
+    assert record["recipe"]["method"]["of"] == {"kind": "apply"}
+    assert set(record["data"]) >= {"residual", "rse", "rsp"}
+    image = read_image("map.tif")
+    on_image = kind != "residual"
+    assert (image.shape, image.pixel_size["X"]) == (((24, 28), 0.25) if on_image else ((12, 14), 0.5))
+    assert ("map" in record["truth"]) == on_image
+    files = {path.name for path in folder.iterdir()} - {"in.tif", "true.tif", "net.safetensors", "r.json"}
+    assert files == set(record["outputs"].values())
+    # its recipe makes all of its images again, but for the rounding of the image that was restored before
+    assert run("", "run r.json in.tif again.tif") == 0
+    for name, path in record["outputs"].items():
+        again = read_image("again.tif" if path == "map.tif" else f"again-{name}.tif").data
+        expected = read_image(path).data
+        np.testing.assert_allclose(again, expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_the_kinds_are_those_there_are() -> None:
+    assert set(BRIEF) == {cls.model_fields["kind"].default for cls in MAPS}
+
+
+def test_a_restored_image_knows_how_it_was_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--model net.safetensors --iterations 1 --views 1 --noise gaussian:sigma=3 --seed 2 --recipe x.json"
+    assert run(words, "correct in.tif x.tif") == 0
+    capsys.readouterr()
+    by_file = found("--map null_space --restored x.tif", capsys)
+    assert (by_file["recipe"]["method"]["of"]["iterations"], by_file["recipe"]["seed"]) == (1, 2)
+    assert by_file["recipe"]["noise"]["sigma"] == 3
+    assert "image" not in by_file["recipe"]["method"]
+    same = found("--map null_space --restored x.tif --made-by x.json", capsys, "uncertainty in.tif b.tif")
+    made = found("--map null_space --made-by x.json", capsys, "uncertainty in.tif c.tif")
+    assert np.array_equal(read_image("map.tif").data, read_image("b.tif").data)
+    np.testing.assert_allclose(read_image("c.tif").data, read_image("b.tif").data, atol=0.05)
+    assert same["data"] == by_file["data"] == pytest.approx(made["data"], rel=1e-3)
+    # an option goes before the recipe
+    other = found("--map null_space --restored x.tif --noise gaussian:sigma=9", capsys, "uncertainty in.tif d.tif")
+    assert other["recipe"]["noise"]["sigma"] == 9
+
+
+def test_what_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    true = read_image("true.tif")
+    noise = np.random.default_rng(0).normal(0, 20, true.shape).astype(np.float32)
+    write_image(true.replace(data=true.data + noise), "x.tif")
+    words = "--map error_map --restored x.tif --truth true.tif --operator downsample:scale=2 --quiet"
+    assert run(words) == 0
+    shown = capsys.readouterr().out
+    for word in ("Error map", "RSP", "whiteness", "this map", "control", "Spearman"):
+        assert word in shown
+    assert max(len(line) for line in shown.splitlines() if "│" in line) <= 80
+
+
+WRONG = [
+    ("", "There is nothing to judge"),
+    ("--map null_space --restored true.tif", "names no image formation model"),
+    ("--map null_space --passes 3", "null_space has no option --passes. It belongs to dropout"),
+    (f"{MODEL} --restored in.tif", "image to judge must have the shape"),
+    (f"{MODEL} --map residual --truth in.tif", "truth must have the restored image's shape"),
+    (f"{MODEL} --calibration nothing.json", "'nothing.json' cannot be read"),
+    ("--method magic --restored true.tif", "There is no method 'magic'"),
+    (f"{MODEL} --map dropout --p 3", "p"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG)
+def test_wrong(words: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"{words} --quiet") == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert message.replace(" ", "") in shown.replace(" ", "")
+
+
+def test_files_are_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"--map dropout --passes 2 {MODEL} --quiet"
+    write_image(read_image("in.tif"), "map-mean.tif")
+    assert run(words) == 1
+    assert "'map-mean.tif' exists" in " ".join(capsys.readouterr().err.split())
+    assert not (folder / "map.tif").exists()
+    assert run(words + " --overwrite") == 0
+    assert run(f"--map residual {MODEL} --quiet", "uncertainty in.tif map.png") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "other"), [("a.tif", "a-mean.tif"), ("a.b.tif", "a.b-mean.tif"), ("a.ome.tif", "a-mean.ome.tif")]
+)
+def test_names(target: str, other: str, folder: Path) -> None:
+    assert targets(folder / target, ["std", "mean"]) == {"std": folder / target, "mean": folder / other}
+    assert targets(folder / target, []) == {"": folder / target}
+
+
+def test_calibrated_intervals(
+    folder: Path, scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("low", "true"):
+        (folder / name).mkdir()
+    for seed in range(4):
+        x = (scene(24, 28, seed=seed + 5) * 4000 + 100).astype(np.float32)
+        write_image(Image(x, "YX"), f"true/{seed}.tif")
+        write_image(Image(measured(x), "YX"), f"low/{seed}.tif")
+    words = f"{MODEL} --map dropout --passes 4 --p 0.05 --scaling minmax --level 0.75"
+    command = "calibrate low true c.json"
+    said = found(words, capsys, command)
+    assert (said["images"], said["guaranteed"]) == (4, True)
+    assert 0.4 < said["coverage"] <= 1
+    kept = Calibration.read("c.json")
+    assert (kept.count, kept.map["kind"], kept.map["of"]) == (4, "dropout", {"kind": "apply"})
+    assert len(kept.model or "") == 64
+    assert run(words, command) == 1  # it exists
+    # the map, its options and its method come with the calibration
+    words = f"{MODEL} --scaling minmax --truth true.tif --calibration c.json --level 0.75"
+    record = found(words, capsys, "uncertainty in.tif i.tif")
+    assert 0.3 < record["truth"]["intervals"]["coverage"] <= 1
+    lower, upper, std = (read_image(f"i{end}.tif").data for end in ("-lower", "-upper", ""))
+    assert (upper > lower).all()
+    np.testing.assert_allclose(
+        (upper - lower)[std > np.median(std)].min(), 2 * kept.factor(0.75) * np.median(std), rtol=0.2
+    )
+    with_other = f"{MODEL} --scaling minmax --calibration c.json"
+    assert run(f"{with_other} --map residual --quiet") == 1
+    assert "belongs to the map dropout" in " ".join(capsys.readouterr().err.split())
+    assert run(f"{with_other} --passes 9 --quiet") == 1
+    assert "another 'passes'" in " ".join(capsys.readouterr().err.split())
+    (folder / "true" / "3.tif").unlink()
+    assert run("", "calibrate low true d.json --model net.safetensors --quiet") == 1
+    assert "only one of 3" in " ".join(capsys.readouterr().err.split())
+
+
+def test_resolution(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"{MODEL} --noise gaussian:sigma=40 --csv c.csv"
+    told = found(words, capsys, "frc in.tif")
+    assert (told["split"], told["unit"]) == ("noise", "µm")
+    assert 1 <= told["resolution"]["restored"] < 10
+    assert (folder / "c.csv").read_text().startswith("frequency (1/µm),raw halves")
+    assert run(f"{MODEL} --split pixels --quiet", "frc in.tif") == 0
+    assert "every second pixel" in capsys.readouterr().out
+    write_image(Image(np.zeros((2, 8, 8), np.float32), "ZYX"), "stack.tif")
+    assert run(f"{MODEL} --quiet", "frc stack.tif") == 1
+
+
+def test_python_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import napari_fidelity as nf
+
+    found(f"--map null_space {MODEL}", capsys)
+    shown = nf.assess(map=nf.NullSpace(of=Apply()), measurement=read_image("in.tif"), operator=A,
+                      model="net.safetensors", device="cpu")  # fmt: skip
+    np.testing.assert_allclose(shown.image.data, read_image("map.tif").data, atol=0.02)
+    assert Recipe.parse(shown.provenance["recipe"]).method.of == Apply()
