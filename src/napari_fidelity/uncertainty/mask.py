@@ -16,7 +16,7 @@ def mask_from(values: ArrayLike) -> NDArray[np.float32]:
     """Return the weights that a map stands for, for the option ``mask`` of :class:`FineTune`.
 
     A pixel counts by its inverse variance, ``1 / (1 + (u / m)²)`` with the map's median ``m``, so that the typical
-    pixel has half the weight of one that is certain; divided by the largest. The map's unit and scale do not matter.
+    pixel has half the weight of one that is certain; divided by the largest. The map's unit does not matter.
 
     Masked fine-tuning is equation 2 of Lucas et al. 2020 (arXiv:1912.12879); maps of the variance as masks are
     proposed in its section VI.
