@@ -11,6 +11,7 @@ import torch
 
 from napari_fidelity.core.errors import NonFiniteError, OptionError, OutputError, RecipeError, ShapeError
 from napari_fidelity.methods import Apply, Project
+from napari_fidelity.networks.adapters import GrayThroughRGB
 from napari_fidelity.operators import Downsample, GaussianNoise, Identity
 from napari_fidelity.uncertainty.conformal import Calibration, Pair, calibrate, intervals
 from napari_fidelity.uncertainty.deviation import DeviationMap
@@ -158,7 +159,8 @@ def test_another_recipe_voids_the_guarantee(network: Any) -> None:
     assert calibration.verdict(0.9, usual, Downsample(scale=2), None).holds
     assert "formation model" in calibration.verdict(0.9, usual, Downsample(scale=4)).words
     model.info = type("Info", (), {"sha256": "1" * 64})()
-    assert "another network" in calibration.verdict(0.9, usual, Downsample(scale=2), model).words
+    for seen in (model, GrayThroughRGB(model)):
+        assert "another network" in calibration.verdict(0.9, usual, Downsample(scale=2), seen).words
 
 
 def test_another_map_is_refused(calibration: Calibration) -> None:

@@ -12,8 +12,10 @@ The guarantee ends where the next image is not like them, which :meth:`Calibrati
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -111,11 +113,10 @@ class Calibration(Options):
         """Return the coverage of each image by the factor found from the others; of a single image NaN."""
         if self.count < 2:
             return np.full(1, np.nan)
-        rest = [np.delete(self.factors, i, axis=0) for i in range(self.count)]
         correct = (1 - level) * self.count >= 1 - 1e-9
-        found = [smallest_factor(rows, level, correct=correct) for rows in rest]
-        pairs = zip(self.factors, found, strict=True)
-        return np.array([covered(row[None], factor)[0] for row, factor in pairs])
+        rest = (np.delete(self.factors, i, axis=0) for i in range(self.count))
+        found = (smallest_factor(rows, level, correct=correct) for rows in rest)
+        return np.array([covered(row[None], one)[0] for row, one in zip(self.factors, found, strict=True)])
 
     def shift(self, statistics: Mapping[str, float]) -> Shift:
         """Compare a new image with the calibration images, see :func:`napari_fidelity.uncertainty.shift.compare`.
@@ -161,8 +162,7 @@ class Calibration(Options):
         reasons = []
         if self.operator is not None and plain != self.operator:
             reasons.append("the calibration belongs to another image formation model")
-        sha256 = getattr(getattr(model, "info", None), "sha256", None)
-        if self.model is not None and sha256 and sha256 != self.model:
+        if self.model is not None and _sha256(model) not in (None, self.model):
             reasons.append("the calibration belongs to another network")
         return reasons
 
@@ -213,9 +213,6 @@ class Calibration(Options):
         RecipeError
             If the file is missing, unreadable or holds no calibration.
         """
-        import json
-        from pathlib import Path
-
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(values, dict):
@@ -227,6 +224,13 @@ class Calibration(Options):
                 found=str(error),
                 do="Give a file that 'napari-fidelity calibrate' wrote",
             ) from error
+
+
+def _sha256(model: object) -> str | None:
+    """Return the hash of a network's file, adapters or not; ``None`` where it has none."""
+    from napari_fidelity.networks.adapters import innermost  # not before it is needed: it loads torch
+
+    return getattr(getattr(innermost(model), "info", None), "sha256", None) or None
 
 
 def settings_of(options: UncertaintyMap) -> dict[str, Any]:
@@ -245,8 +249,8 @@ def calibrate(
     Parameters
     ----------
     pairs
-        Images with their truth, which neither the network nor the recipe's settings were fitted to; at least
-        ``level / (1 − level)``, 9 for 90 %, and better some more.
+        Images with their truth, which neither network nor settings were fitted to; at least
+        ``level / (1 − level)``, 9 for 90 %, and better several times as many.
     options
         The map.
     operator
