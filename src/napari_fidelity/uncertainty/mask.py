@@ -42,4 +42,4 @@ def mask_from(values: ArrayLike) -> NDArray[np.float32]:
         raise NonFiniteError("A map without finite values weighs nothing", do="Choose another map")
     typical = float(np.median(size[finite])) or float(size[finite].max()) or 1.0
     weights = np.where(finite, 1 / (1 + (np.where(finite, size, 0) / typical) ** 2), 0)
-    return (weights / weights.max()).astype(np.float32)
+    return np.asarray(weights / weights.max(), np.float32)
