@@ -388,7 +388,7 @@ WRONG = [
     (["in.tif", "out.tif", "--mask", "missing.tif"], "no file 'missing.tif'"),
     (["in.tif", "out.tif", "--mask", "in.tif"], "found: (12, 14)"),
     (["in.tif", "out.tif", "--mask", "negative.tif"], "from 0 upward"),
-    (["in.tif", "out.tif", "--mask", "volume.tif"], "A mask is a gray 2-D image"),
+    (["in.tif", "out.tif", "--mask", "volume.tif"], "The mask must have the shape of the result"),
     (["in.tif", "out.tif", "--mask", "bool.tif"], "Convert it to uint8 or float32"),
 ]
 

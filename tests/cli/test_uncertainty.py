@@ -200,6 +200,22 @@ def test_resolution(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"{MODEL} --quiet", "frc stack.tif") == 1
 
 
+def test_a_map_as_the_mask_of_fine_tuning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"--map dropout --passes 3 --p 0.05 {MODEL} --quiet") == 0
+    capsys.readouterr()
+    words = "--model net.safetensors --iterations 1 --views 1 --mask map.tif"
+    record = found(words, capsys, "correct in.tif x.tif")
+    weights = np.array(record["recipe"]["method"]["mask"])
+    std = read_image("map.tif").data
+    assert weights.shape == std.shape
+    assert (weights.max(), np.argmax(weights)) == (1, np.argmin(std))
+    assert 0 < weights.min() < 0.5
+    # a plain image is taken at its word
+    write_image(Image(np.full(std.shape, 0.25, np.float32), "YX"), "flat.tif")
+    record = found(words.replace("map.tif", "flat.tif"), capsys, "correct in.tif y.tif")
+    assert set(np.array(record["recipe"]["method"]["mask"]).ravel()) == {0.25}
+
+
 def test_python_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import napari_fidelity as nf
 

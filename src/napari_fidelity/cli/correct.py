@@ -125,11 +125,16 @@ def restore_file(
 
 
 def _read_mask(path: str) -> Any:
+    """Return the weights in a file: those that a map stands for, or the values themselves, of 1 at most."""
     from napari_fidelity.core.errors import ImageError
     from napari_fidelity.io import read_image
+    from napari_fidelity.uncertainty.mask import mask_from
 
     image = read_image(path)
-    if image.axes != "YX":
-        raise ImageError("A mask is a gray 2-D image", found=f"axes {image.axes} in '{path}'")
+    if "S" in image.axes:
+        raise ImageError("A mask is a gray image", found=f"axes {image.axes} in '{path}'", do="Make it gray")
+    output = image.metadata.get("napari-fidelity", {}).get("output", {})
+    if output.get("quantity", "intensity") != "intensity":
+        return mask_from(image.data)
     largest = float(image.data.max())
     return image.data / largest if largest > 1 else image.data
