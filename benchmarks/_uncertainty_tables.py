@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from _common import Rows, markdown, mean, publish, verdicts
-from _uncertainty import CROP, CROP_PASSES, FOLDS, HIDDEN_SIGMA, PASSES, PHOTOS, QUICK, SPOT_SIGMA
+from _uncertainty import CROP, CROP_PASSES, FOLDS, HIDDEN_SIGMA, MAPS, PASSES, PHOTOS, QUICK, SPOT_SIGMA
 from scipy.stats import rankdata
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def dropout_table(rows: list[dict[str, Any]]) -> Report:
 
 
 def ranking_table(rows: list[dict[str, Any]]) -> Report:
-    kinds = list(dict.fromkeys(row["map"] for row in rows))
+    kinds = kinds_of(rows)
     images = list(dict.fromkeys(row["image"] for row in rows))
     parts, best = ["## Order: maps of the fine-tuned result beside the control"], []
     for key, title in (
@@ -106,7 +106,7 @@ def ranking_table(rows: list[dict[str, Any]]) -> Report:
 
 
 def implant_table(rows: list[dict[str, Any]]) -> Report:
-    kinds = list(dict.fromkeys(row["map"] for row in rows))
+    kinds = kinds_of(rows)
     columns = {
         "seen, network": (False, "network"), "seen, fine-tuned": (False, "fine-tuned"),
         "null space, network": (True, "network"), "null space, fine-tuned": (True, "fine-tuned"),
@@ -135,7 +135,7 @@ def implant_table(rows: list[dict[str, Any]]) -> Report:
 
 
 def faint_table(rows: list[dict[str, Any]]) -> Report:
-    kinds = list(dict.fromkeys(row["map"] for row in rows))
+    kinds = kinds_of(rows)
     lines = [[kind, number(auroc([row for row in rows if row["map"] == kind]))] for kind in kinds]
     return markdown(["map", "spots ten times fainter, fine-tuned"], lines), []
 
@@ -177,6 +177,11 @@ def interval_table(rows: list[dict[str, Any]]) -> Report:
                 )
     head = ["intervals", "coverage", "photographs", "mean width (gray levels)", "guarantee void"]
     return "## 90 % intervals\n\n" + markdown(head, lines), checks
+
+
+def kinds_of(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the maps of which there are rows, always in the same order."""
+    return [kind for kind in MAPS if any(row["map"] == kind for row in rows)]
 
 
 def number(value: float | None) -> str:
