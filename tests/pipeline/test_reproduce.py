@@ -291,3 +291,28 @@ def test_dtype(folder: Path) -> None:
 def test_refused(make: Any, recipe: Recipe, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         make(recipe)
+
+
+def test_maps(tmp_path: Path, scene: Scene, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_fidelity.uncertainty import Bootstrap, NullSpace
+
+    monkeypatch.chdir(tmp_path)
+    write_image(Image(scene(12, 14), "YX"), "in.tif")
+    recipe = Recipe(
+        operator=Downsample(scale=2),
+        method=Bootstrap(of=Project(), samples=2),
+        model=ModelReference(name=str(model_file)),
+        seed=4,
+    )
+    expected = drain(run_recipe(recipe, read_image("in.tif"))).maps
+    script = python_script(recipe, "in.tif")
+    assert "method=nf.Bootstrap(of=nf.Project(), samples=2)" in script
+    exec(script, {})
+    for name, image in expected.items():
+        assert np.array_equal(read_image(f"{name}.tif").data, image.data)
+    assert command_line(recipe, "in.tif", "map.tif") == "napari-fidelity run recipe.json in.tif map.tif"
+    # what looks at an image that there is needs no network
+    alone = recipe.replace(method=NullSpace(image=np.zeros((24, 28))), model=None)
+    assert "run recipe.json" in command_line(alone)
+    with pytest.raises(RecipeError, match="no network"):
+        command_line(recipe.replace(model=None))

@@ -82,7 +82,8 @@ class FineTune(Method):
     mask: Literal["none", "edges"] | Array = Field(
         "none",
         description="Weight of each image pixel in the data term: none, edges (1 − Sobel of the network's "
-        "output, eq. 2), or an image such as a variance map.",
+        "output, eq. 2), or an image of weights on the result's grid, such as a variance map stands for "
+        "(napari_fidelity.uncertainty.mask).",
     )
     tv: float = Field(0.0, ge=0, description="Weight of the total variation of the image.")
     proximity: float = Field(0.0, ge=0, description="Weight of the squared distance of ψ to the trained ones.")

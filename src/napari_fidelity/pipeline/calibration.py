@@ -59,7 +59,8 @@ def calibrate_images(
     """
     if not isinstance(map, DeviationMap):
         raise OptionError(
-            f"{type(map).__name__} is no standard deviation that could be calibrated", do="Choose Bootstrap, Dropout or Ensemble"
+            f"{type(map).__name__} is no standard deviation that could be calibrated",
+            do="Choose Bootstrap, Dropout or Ensemble",
         )
     full = map_recipe(map.replace(calibration=None), recipe)
     found: list[Pair] = []

@@ -17,6 +17,8 @@ from napari_fidelity.operators import Compose, describe
 from napari_fidelity.pipeline.presets import PRESETS, preset_of
 from napari_fidelity.stopping import AnyOf
 from napari_fidelity.stopping import describe as describe_rule
+from napari_fidelity.uncertainty import UncertaintyMap
+from napari_fidelity.uncertainty._single import SinglePassMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +81,8 @@ def python_script(
 ) -> str:
     """Return the Python script that gives the image of a recipe; parameters and errors as :func:`command_line`.
 
-    Arrays are not written out: where there are any, the script reads the recipe from :data:`RECIPE_FILE`.
+    Arrays are not written out: where there are any, the script reads the recipe from :data:`RECIPE_FILE`. The
+    images of a map are written to files of their names.
     """
     operator, model = _complete(recipe)
     lines = ["import napari_fidelity as nf"]
@@ -93,16 +96,17 @@ def python_script(
             lines += ["from napari_fidelity.pipeline import ModelReference"]
         arguments = [f"nf.read_image({source!r})", *_arguments(recipe, operator, model, dtype)]
         lines += ["", "result = nf.restore(", *(f"    {argument}," for argument in arguments), ")"]
-    lines += [
-        f"nf.write_image(result.image, {target!r}, provenance=result.provenance)",
-        "print(result.stop_reason)",
-    ]
+    if isinstance(recipe.method, UncertaintyMap):
+        lines += ["for name, image in result.maps.items():", '    nf.write_image(image, f"{name}.tif")']
+    else:
+        lines += [f"nf.write_image(result.image, {target!r}, provenance=result.provenance)"]
+    lines += ["print(result.stop_reason)"]
     return "\n".join(lines) + "\n"
 
 
 def _complete(recipe: Recipe) -> tuple[Operator, ModelReference | None]:
     missing = ["image formation model"] if recipe.operator is None else []
-    if recipe.model is None and recipe.method.reads_measurement:
+    if recipe.model is None and recipe.method.reads_measurement and not _is_made(recipe.method):
         missing.append("network")
     if missing or recipe.operator is None:
         raise RecipeError(
@@ -110,6 +114,11 @@ def _complete(recipe: Recipe) -> tuple[Operator, ModelReference | None]:
             do="Run it from Python with that one",
         )
     return recipe.operator, recipe.model
+
+
+def _is_made(method: Method) -> bool:
+    """Tell whether a method looks at an image that there is already, and makes none."""
+    return isinstance(method, SinglePassMap) and method.image is not None
 
 
 # -- command line ------------------------------------------------------------------------------------------------
@@ -196,13 +205,14 @@ def _arguments(recipe: Recipe, operator: Operator, model: ModelReference | None,
 
 def _code(options: Options) -> str:
     """Return the expression that makes an operator, a noise model, a stopping rule, a denoiser or a network."""
-    package = type(options).__module__.split(".")[1]
+    package, name = type(options).__module__.split(".")[1], type(options).__name__
+    place = "nf" if package in ("methods", "uncertainty") else f"nf.{package}"
     if isinstance(options, AnyOf) and len(options.rules) > 1:
         return " | ".join(_code(rule) for rule in options.rules)
     if isinstance(options, AnyOf | Compose):
         field = "rules" if isinstance(options, AnyOf) else "operators"
-        return f"nf.{package}.{type(options).__name__}({field}=[{', '.join(map(_code, getattr(options, field)))}])"
-    return f"nf.{package}.{type(options).__name__}({_keywords(_changes(options))})"
+        return f"{place}.{name}({field}=[{', '.join(map(_code, getattr(options, field)))}])"
+    return f"{place}.{name}({_keywords(_changes(options))})"
 
 
 def _keywords(values: dict[str, Any]) -> str:
