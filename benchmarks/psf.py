@@ -32,6 +32,7 @@ from _common import (
 from skimage.io import imread
 
 from napari_fidelity.core.blocks import to_channel_last
+from napari_fidelity.core.errors import ImageError
 from napari_fidelity.methods import FineTune
 from napari_fidelity.operators import AiryBlur, Blur, Downsample, Operator
 from napari_fidelity.operators.estimation import correlation, estimate_psf
@@ -80,34 +81,38 @@ def kernels(args: Any, store: Rows) -> tuple[str, Checks]:
     lines, found = [], {kind: [] for kind in KINDS}
     for seed in SEEDS:
         rows = []
-        for name in args.images:
+        for i, name in enumerate(args.images):
+            kinds = KINDS if i == seed % len(args.images) else ("gaussian",)  # the free kernel takes its time
             key = {"part": "kernels", "seed": seed, "image": name}
-            rows.append(store.make(key, partial(kernel, args.data, name, seed)))
-        sigma = np.sqrt(np.linalg.eigvalsh(covariance(seed)))
-        line = [str(seed), f"{sigma[1]:.2f} × {sigma[0]:.2f}"]
+            rows.append(store.make(key, partial(kernel, args.data, name, seed, kinds)))
+        values = {kind: [row[kind] for row in rows if kind in row] for kind in KINDS}
         for kind in KINDS:
-            values = [row[kind] for row in rows]
-            found[kind] += values
-            line += [f"{mean(values):.3f}", f"{min(values):.3f}"]
-        lines.append(
-            [*line, f"{mean(row['width'] for row in rows):.2f}", f"{mean(row['score'] for row in rows):.2f}"]
-        )
-    seconds = [
-        f"{kind} {mean(row[f'{kind}_seconds'] for row in store.find(part='kernels')):.1f} s" for kind in KINDS
-    ]
-    head = ["seed", "σ in px", "Gaussian", "least", "free", "least", "width over true width", "its own score"]
-    text = f"Mean over {len(args.images)} images; {', '.join(seconds)} an image.\n\n" + markdown(head, lines)
+            found[kind] += values[kind]
+        sigma = np.sqrt(np.linalg.eigvalsh(covariance(seed)))
+        widths, scores = ([row[c] for row in rows] for c in ("width", "score"))
+        numbers = [mean(values["gaussian"]), min(values["gaussian"]), mean(widths), mean(scores), *values["free"]]
+        lines.append([str(seed), f"{sigma[1]:.2f} × {sigma[0]:.2f}", *(f"{n:.3f}" for n in numbers)])
+    head = ["seed", "σ in px", "Gaussian", "least", "width over true width", "its own score", "free, one image"]
+    seconds = {
+        kind: mean(row[f"{kind}_seconds"] for row in store.rows if f"{kind}_seconds" in row) for kind in KINDS
+    }
+    text = (
+        f"Correlation with the true kernel, mean over {len(args.images)} images; Gaussian "
+        f"{seconds['gaussian']:.1f} s, free {seconds['free']:.1f} s an image.\n\n"
+    )
     good = mean(found["gaussian"])
     checks = [(f"correlation of the Gaussian at least 0.9 on average: {good:.3f}", good >= 0.9)]
-    checks.append((f"free kernel, for comparison (none asked): {mean(found['free']):.3f}", True))
-    return text, checks
+    lines.append(
+        ["**mean**", "", f"{good:.3f}", f"{min(found['gaussian']):.3f}", "", "", f"{mean(found['free']):.3f}"]
+    )
+    return text + markdown(head, lines), checks
 
 
-def kernel(data: Path, name: str, seed: int) -> dict[str, Any]:
+def kernel(data: Path, name: str, seed: int, kinds: tuple[str, ...]) -> dict[str, Any]:
     true = gaussian_of(covariance(seed))
     image = as_array(blurred(data, name, Blur(kernel=true), seed))
     row: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in kinds:
         start = clock()
         estimate = estimate_psf(image, kind, scale=2)  # type: ignore[arg-type]
         row |= {f"{kind}_seconds": round(clock() - start, 2), kind: round(correlation(estimate.kernel, true), 4)}
@@ -175,19 +180,28 @@ def range_of_blurs(args: Any, store: Rows) -> tuple[str, Checks]:
             for noise in (0, 1, 5, 10):
                 key = {"part": "range", "blur": label, "scale": scale, "noise": noise}
                 cells.append(store.make(key, partial(correlations, args, true, kind, scale, noise / 255)))
-            lines.append([f"{label}, ×{scale}", *(f"{c['mean']:.3f} ({c['least']:.3f})" for c in cells)])
+            lines.append([f"{label}, ×{scale}", *(cell(c) for c in cells)])
     head = ["blur, scale", *(f"σ = {n}/255" for n in (0, 1, 5, 10))]
     return "Correlation with the true kernel, mean (least) over the images, by noise.\n\n" + markdown(
         head, lines
     ), []
 
 
-def correlations(args: Any, true: np.ndarray, kind: Any, scale: int, noise: float) -> dict[str, float]:
-    values = []
+def correlations(args: Any, true: np.ndarray, kind: Any, scale: int, noise: float) -> dict[str, Any]:
+    values, refused = [], 0
     for i, name in enumerate(args.images):
         image = as_array(blurred(args.data, name, Blur(kernel=true), i, noise, scale))
-        values.append(correlation(estimate_psf(image, kind, scale=scale).kernel, true))
-    return {"mean": round(mean(values), 3), "least": round(min(values), 3)}
+        try:
+            values.append(correlation(estimate_psf(image, kind, scale=scale).kernel, true))
+        except ImageError:
+            refused += 1
+    found = {"mean": round(mean(values), 3), "least": round(min(values), 3)} if values else {}
+    return found | {"refused": refused}
+
+
+def cell(row: dict[str, Any]) -> str:
+    text = f"{row['mean']:.3f} ({row['least']:.3f})" if "mean" in row else "–"
+    return f"{text}, {row['refused']} refused" if row["refused"] else text
 
 
 def beads(args: Any, store: Rows) -> tuple[str, Checks]:
@@ -236,7 +250,10 @@ def micrographs(args: Any, store: Rows) -> tuple[str, Checks]:
 
 
 def micrograph(data: Path, name: str) -> dict[str, Any]:
-    estimate = estimate_psf(imread(data / "microscopy" / name), pixel_size=100.0)
+    try:
+        estimate = estimate_psf(imread(data / "microscopy" / name), pixel_size=100.0)
+    except ImageError as error:
+        return {"words": f"refused: {error.what.lower()}"}
     return {"words": f"{estimate.widths()}, score {estimate.score:.2f}, {estimate.count} {estimate.source}"}
 
 

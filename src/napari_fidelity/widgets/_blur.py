@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fidelity.core.errors import FidelityError, OperatorError, OptionError
 from napari_fidelity.widgets._controls import choice, labelled, number_edit
 from napari_fidelity.widgets._dock import fold_away, note_label, set_note
+from napari_fidelity.widgets._estimate_psf import EstimateForm
 from napari_fidelity.widgets._fields import number_text, parse_number
 from napari_fidelity.widgets._lengths import LengthField, PixelGrid, pair, tidy
 from napari_fidelity.widgets._psf import PsfPreview
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QLineEdit
 
     from napari_fidelity.operators.base import Operator
+    from napari_fidelity.operators.estimation import PSFEstimate
 
 _KINDS = {
     "gaussian_blur": ("Gaussian", "A soft focus; the usual model of a microscope whose exact blur is not known."),
@@ -76,6 +78,7 @@ class BlurForm(QWidget):
         self.size = LengthField("size", "Side of the box, in whole pixels. One number, or y, x.")
         self.psf = PsfLayer(viewer)
         self.border = choice(_BORDERS, "border", "What the blur finds beyond the border of the image.")
+        self.estimate = EstimateForm(viewer)
         self.preview = PsfPreview()
         self.note = note_label()
         self._pages = {
@@ -103,12 +106,15 @@ class BlurForm(QWidget):
         for page in self._pages.values():
             column.addWidget(page)
         column.addWidget(self.note)
+        column.addWidget(self.estimate)
         column.addWidget(self.fold)
         self.setFocusProxy(self.kind)
 
     def _connect(self) -> None:
         self._timer.timeout.connect(self._draw)
         self.fold.toggled.connect(self._draw)
+        self.estimate.button.clicked.connect(self._estimate)
+        self.estimate.found.connect(self._show_estimate)
         self.kind.currentIndexChanged.connect(self._kind_chosen)
         self.border.currentIndexChanged.connect(self._edited)
         for field in (self.sigma, self.length, self.size, self.psf):
@@ -229,6 +235,17 @@ class BlurForm(QWidget):
             )
         return tidy(x)
 
+    def _estimate(self) -> None:
+        wavelength = parse_number(self.wavelength.text())
+        self.estimate.estimate(None if isinstance(wavelength, str) else wavelength)
+
+    def _show_estimate(self, found: PSFEstimate) -> None:
+        """Take over a blur that was found, and draw it."""
+        border = self.border.currentData()
+        self.set_operator(found.blur.replace(border=border))
+        self.fold.expand(animate=False)
+        self._draw()
+
     # -- showing ----------------------------------------------------------------------------------------------
 
     def _kind_chosen(self) -> None:
@@ -242,6 +259,7 @@ class BlurForm(QWidget):
     def _edited(self, *_: object) -> None:
         if self.signalsBlocked():
             return
+        self.estimate.forget()
         self._timer.start()
         self.changed.emit()
 

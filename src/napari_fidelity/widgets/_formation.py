@@ -113,6 +113,7 @@ class FormationPanel(QWidget):
             return
         self._follow_layer(layer)
         self.forms.missing.set_source(layer)
+        self.forms.blur.estimate.set_source(layer)
         found = self.noise_form.found
         noted = _noted(layer)
         with self._quietly():
@@ -278,6 +279,7 @@ class FormationPanel(QWidget):
         with self._quietly():
             size = int(shape[axes.index("Y")] * y), int(shape[axes.index("X")] * x)
             self.forms.blur.set_image(grid.finer((y, x)), size)
+            self.forms.blur.estimate.set_grid(grid.finer((y, x)), (y, x))
 
 
 def _noted(layer: Layer | None) -> Mapping[str, Any] | None:

@@ -109,6 +109,7 @@ class NoiseForm(QWidget):
         kind
             Of noise; the one that is chosen if left out, or Gaussian.
         """
+        from napari_fidelity.widgets._planes import shown_cut
         from napari_fidelity.widgets._worker import run_later
 
         if self._sought is not None:
@@ -119,7 +120,7 @@ class NoiseForm(QWidget):
             self._failed(ImageError("There is no measurement to find the noise of", do="Choose an image layer"))
             return
         try:
-            cut, where = self._cut(layer)
+            cut, where = shown_cut(self._viewer, layer)
         except FidelityError as error:
             self._failed(error)
             return
@@ -133,14 +134,6 @@ class NoiseForm(QWidget):
             lambda error: self._failed(error, sought),
             name=f"Noise of '{layer.name}'",
         )
-
-    def _cut(self, layer: Layer) -> tuple[Any, str]:
-        """Return the plane the viewer shows, and where it lies in words."""
-        from napari_fidelity.widgets._layers import Cut, world_units
-
-        cut = Cut.of(layer, self._viewer.dims.point, units=world_units(self._viewer))
-        at = ", ".join(f"{axis} = {i}" for axis, i in cut.index.items())
-        return cut, f" in the slice {at}" if at else ""
 
     def _found(self, result: tuple[object, str, Noise]) -> None:
         sought, where, noise = result

@@ -143,6 +143,19 @@ class Cut:
         return position
 
 
+def shown_cut(viewer: ViewerModel, layer: Layer) -> tuple[Cut, str]:
+    """Return the plane of a layer that the viewer shows, and where it lies in words: `` in the slice Z = 3``.
+
+    Raises
+    ------
+    ImageError
+        If the layer has nothing there.
+    """
+    cut = Cut.of(layer, viewer.dims.point, units=world_units(viewer))
+    at = ", ".join(f"{axis} = {i}" for axis, i in cut.index.items())
+    return cut, f" in the slice {at}" if at else ""
+
+
 def plane(
     layer: Layer, point: Sequence[float], axes: str | None = None, units: Sequence[Any] | None = None
 ) -> Plane:

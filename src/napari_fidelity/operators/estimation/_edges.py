@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Edges:
     normal
         ``(2, N)``: unit vectors (y, x) across the edges.
     contrast
-        ``(N,)``: gradient at the wider smoothing, in noise deviations where there is noise.
+        ``(N,)``: gradient at the wider smoothing, in deviations of the noise there.
     weight
         ``(N,)``: contrast beside that of other edges of like direction.
     ratio
@@ -77,7 +77,7 @@ class Edges:
         return (t * squared - s) / (1 - squared)
 
 
-def find_edges(image: Numbers, usable: NDArray[np.bool_], noise: float, smoothing: tuple[float, float]) -> Edges:
+def find_edges(image: Numbers, usable: NDArray[np.bool_], noise: Numbers, smoothing: tuple[float, float]) -> Edges:
     """Return the strongest edges of an image, in every direction.
 
     Parameters
@@ -87,7 +87,7 @@ def find_edges(image: Numbers, usable: NDArray[np.bool_], noise: float, smoothin
     usable
         ``(H, W)``: pixels whose values are as recorded, not saturated.
     noise
-        Standard deviation of its noise.
+        ``(H, W)``: standard deviation of the noise at each pixel.
     smoothing
         The two standard deviations, in pixels, the smaller one first.
     """
@@ -96,15 +96,16 @@ def find_edges(image: Numbers, usable: NDArray[np.bool_], noise: float, smoothin
     gradient = np.stack(_gradient(image, wide))
     steepness = np.hypot(*gradient)
     normal = gradient / np.maximum(steepness, 1e-30)
-    unit = _noise_of(noise, wide)
+    # noise in a derivative of a Gaussian: Canny 1986, doi:10.1109/TPAMI.1986.4767851
+    unit = np.maximum(_on_fine_grid(noise) / (math.sqrt(8 * math.pi) * wide**2), 1e-9 * float(np.ptp(image)))
     crest = _is_crest(steepness, normal) & _far_from(~usable, wide)
-    at = np.nonzero(crest & (steepness > max(_SIGNIFICANT * unit, 1e-9 * np.ptp(image))))
+    at = np.nonzero(crest & (steepness > _SIGNIFICANT * unit))
     contrast, across = steepness[at], normal[:, *at]
     finer = (np.stack([part[at] for part in _gradient(image, narrow)]) * across).sum(axis=0)
     weight = _beside_alike(across, contrast)
     found = Edges(
         across,
-        contrast / unit if unit > 0 else np.full(contrast.shape, np.inf),
+        contrast / unit[at],
         weight,
         contrast / np.maximum(finer, 1e-30),
         np.stack(at) / _FINE,
@@ -113,15 +114,11 @@ def find_edges(image: Numbers, usable: NDArray[np.bool_], noise: float, smoothin
     return found.only((weight >= 1) & (finer > 0))
 
 
-def _noise_of(noise: float, smoothing: float) -> float:
-    """Return the noise of a derivative of a Gaussian (Canny 1986, doi:10.1109/TPAMI.1986.4767851)."""
-    return noise / (math.sqrt(8 * math.pi) * smoothing**2)
-
-
 def _beside_alike(normal: Numbers, contrast: Numbers) -> Numbers:
     """Return contrasts in units of the least one that counts among edges of like direction.
 
-    A blur that is narrow in one direction leaves edges across it steeper than others; they must not be all there is.
+    A blur that is narrow in one direction leaves edges across it steeper than others: these must not be all there
+    is.
     """
     if contrast.size == 0:
         return contrast
@@ -173,4 +170,8 @@ def _far_from(bad: NDArray[np.bool_], smoothing: float) -> NDArray[np.bool_]:
 
     away = math.ceil(2 * smoothing) + 1
     kept = binary_erosion(~bad, np.ones((2 * away + 1, 2 * away + 1)), border_value=0)
-    return np.asarray(np.repeat(np.repeat(kept, _FINE, axis=0), _FINE, axis=1))
+    return _on_fine_grid(kept)
+
+
+def _on_fine_grid(values: NDArray[Any]) -> NDArray[Any]:
+    return np.repeat(np.repeat(values, _FINE, axis=0), _FINE, axis=1)

@@ -26,7 +26,7 @@ _SHARE = 0.6  # of the image's contrast that lies in its spots, for it to be an 
 
 
 def fit_to_spots(
-    image: Numbers, usable: NDArray[np.bool_], noise: float, family: Family, scale: tuple[float, float]
+    image: Numbers, usable: NDArray[np.bool_], noise: Numbers, family: Family, scale: tuple[float, float]
 ) -> Fit | None:
     """Fit a blur to isolated spots; ``None`` if the image does not consist of such.
 
@@ -42,7 +42,7 @@ def fit_to_spots(
 
     smooth = gaussian_filter(image, 1.0)
     background = float(np.median(image))
-    threshold = max(_BRIGHT * noise / np.sqrt(4 * np.pi), 0.1 * float(smooth.max() - background))
+    threshold = np.maximum(_BRIGHT * noise / np.sqrt(4 * np.pi), 0.1 * float(smooth.max() - background))
     peaks = _peaks(smooth, usable, background + threshold)
     if not _FEWEST <= len(peaks) <= image.size / 200:
         return None
@@ -75,7 +75,7 @@ def _median(family: Family, covariances: Numbers) -> Numbers:
     return family.start(middle)
 
 
-def _peaks(smooth: Numbers, usable: NDArray[np.bool_], threshold: float) -> NDArray[np.intp]:
+def _peaks(smooth: Numbers, usable: NDArray[np.bool_], threshold: Numbers) -> NDArray[np.intp]:
     """Return the places ``(N, 2)`` of local maxima, the brightest first."""
     from scipy.ndimage import maximum_filter
 
@@ -130,7 +130,7 @@ def _gaussian_of(window: Numbers) -> tuple[Numbers | None, bool]:
     return np.linalg.inv(inverse), bool(explained >= _GOOD and np.abs(found.x[3:5]).max() < 1.5)
 
 
-def _share(contrast: Numbers, windows: list[tuple[NDArray[np.intp], int]], threshold: float) -> float:
+def _share(contrast: Numbers, windows: list[tuple[NDArray[np.intp], int]], threshold: Numbers) -> float:
     """Return the share of the light above the background that lies within the spots' windows."""
     light = np.where(contrast > threshold / 2, contrast, 0)
     inside = np.zeros(light.shape, bool)

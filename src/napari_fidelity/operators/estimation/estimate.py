@@ -35,7 +35,12 @@ Source = Literal["auto", "edges", "spots"]
 
 _SMALLEST = 32  # px, a side of the measurement
 _LARGEST = 1024  # px: of larger images the middle is used, as published for the free-form kernel
+_SMOOTHING = 2.0  # px, for the brightness that photon noise follows
+_POINT = 1.1  # px: a full width that cannot be told from none
 _ALIKE = 0.998  # correlation of kernels that are one and the same
+_NO_BLUR = (
+    "No blur wider than a pixel shows; compression and noise that is not as recorded can look like that, too."
+)
 _WIDER = 1.25  # than theory, from which on a measured width is remarked
 
 
@@ -59,7 +64,7 @@ def estimate_psf(
         1024 px the middle is used.
     kind
         ``"gaussian"`` of any two widths and orientation, ``"airy"`` (diffraction in focus), ``"defocus"`` (a
-        disc), or ``"free"``: any shape, by the method of Kotera, Šroubek and Milanfar 2013. What is known to be one of
+        disc), or ``"free"``: any shape (Kotera, Šroubek and Milanfar 2013). What is known to be one of
         the first three is found far better that way.
     scale
         Pixels of the restored image per pixel of the measurement, one number or (y, x), at least 1.
@@ -97,19 +102,20 @@ def estimate_psf(
     known = GaussianNoise(sigma=noise) if noise is not None else _noise(image)
     low, span = float(plane.min()), float(np.ptp(plane))
     scaled = (plane - low) / span
-    level = known.sigma / span if noise is not None else _noise(scaled).sigma  # channels may share their noise
+    level = np.full(plane.shape, noise) / span if noise is not None else _noise_map(scaled)
     fine = None if pixels is None else (pixels[0] / scales[0], pixels[1] / scales[1])
     blur: Operator
     common: dict[str, Any] = {"kind": kind, "noise": known, "pixel_size": fine}
     if kind == "free":
-        free = fit_free_form(scaled, level, scales)
+        free = fit_free_form(scaled, float(np.sqrt(np.square(level).mean())), scales)
         blur = Blur(kernel=free.kernel.astype(np.float32))
         return _estimate(blur, scales, parameters={}, score=free.score, count=0, source="pixels", **common)
     fit = _fit(scaled, usable, level, _family(kind), scales, source)
     if kind == "airy":
         blur, parameters, remarks, theory = _airy(fit, wavelength, numerical_aperture, fine)
     else:
-        blur, parameters, remarks, theory = _blur(fit), fit.family.describe(fit.parameters), fit.remarks, False
+        blur, parameters, theory = _blur(fit), fit.family.describe(fit.parameters), False
+        remarks = (*fit.remarks, _NO_BLUR) if max(psf.fwhm(kernel_of(blur))) < _POINT else fit.remarks
     return _estimate(
         blur,
         scales,
@@ -177,6 +183,18 @@ def _noise(image: NDArray[Any]) -> GaussianNoise:
         return GaussianNoise(sigma=0.0)
 
 
+def _noise_map(plane: Numbers) -> Numbers:
+    """Return the noise level at each pixel: that of a camera where it grows with the brightness."""
+    from scipy.ndimage import gaussian_filter
+
+    try:
+        camera: Any = estimate_noise(plane, "poisson_gaussian")
+    except ImageError:
+        return np.full(plane.shape, _noise(plane).sigma)
+    photons = np.maximum(gaussian_filter(plane, _SMOOTHING) - camera.offset, 0)
+    return np.asarray(np.sqrt(camera.gain * photons + camera.sigma**2))
+
+
 # -- the blur ---------------------------------------------------------------------------------------------------
 
 
@@ -185,7 +203,7 @@ def _family(kind: PSFKind) -> Family:
 
 
 def _fit(
-    image: Numbers, usable: NDArray[np.bool_], noise: float, family: Family, scale: Pair, source: Source
+    image: Numbers, usable: NDArray[np.bool_], noise: Numbers, family: Family, scale: Pair, source: Source
 ) -> Fit:
     spots = None if source == "edges" else fit_to_spots(image, usable, noise, family, scale)
     if spots is None and source == "spots":
@@ -209,7 +227,7 @@ def _blur(fit: Fit) -> Operator:
     if isinstance(fit.family, Gaussian):
         covariance = fit.family.covariance(fit.parameters)
         y, x = (round(math.sqrt(covariance[axis, axis]), 4) for axis in (0, 1))
-        for sigma in ((y + x) / 2, (y, x)):
+        for sigma in (round((y + x) / 2, 4), (y, x)):
             plain = GaussianBlur(sigma=sigma)
             if correlation(kernel_of(plain), kernel) > _ALIKE:
                 return plain

@@ -33,6 +33,7 @@ _TILE = 16  # tiles a side from which halves of the image are made
 _HALVES = 2  # pairs of halves that are compared
 _MOST = 1500  # edges that are fitted; more would only take longer
 _WIDEST = 1 / 12  # of the image: a blur that is wider looks like the scene's own shading
+_THIN = 1.05  # px: where a blur seems as thin as a pixel once noise was smoothed, thin objects were seen, no steps
 _CLEAR = 20.0  # noise deviations of the median edge: at less, noise steepens the middle of an edge
 
 
@@ -63,7 +64,7 @@ class Fit:
 
 
 def fit_to_edges(
-    image: Numbers, usable: NDArray[np.bool_], noise: float, family: Family, scale: tuple[float, float]
+    image: Numbers, usable: NDArray[np.bool_], noise: Numbers, family: Family, scale: tuple[float, float]
 ) -> Fit:
     """Fit a blur to the edges of an image.
 
@@ -77,7 +78,7 @@ def fit_to_edges(
     usable
         ``(H, W)``: pixels whose values are as recorded.
     noise
-        Standard deviation of the noise, in intensity units.
+        ``(H, W)``: standard deviation of the noise at each pixel, in intensity units.
     family
         The blurs to choose from.
     scale
@@ -86,7 +87,7 @@ def fit_to_edges(
     Raises
     ------
     ImageError
-        If the image shows too few edges.
+        If the image shows too few edges, or is too noisy.
     """
     smoothing, found = _NARROWEST, None
     remarks: tuple[str, ...]
@@ -113,6 +114,14 @@ def fit_to_edges(
             "The image shows too few edges to estimate its blur",
             found=f"{len(edges)} above the noise" if found is None else "only gentle slopes",
             do="Choose a slice with sharp structures, a larger part of it, or an image of beads",
+        )
+    clear = float(np.median(used.contrast))
+    is_thin = min(fwhm(chosen.kernel(found))) < _THIN
+    if clear < _CLEAR or (is_thin and used.smoothing[0] > _NARROWEST):
+        raise ImageError(
+            "The image is too noisy to estimate its blur from its edges",
+            found=f"edges that rise {clear:.0f} noise deviations, smoothed over {used.smoothing[1]:.1f} px",
+            do="Average several frames or planes, or use an image of beads",
         )
     halves = tuple(_fitted(half, chosen, scale) for half in _in_halves(used))
     return Fit(chosen, found, len(used), halves, remarks)
