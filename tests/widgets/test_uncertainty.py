@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_fidelity.core.step import drain
 from napari_fidelity.denoisers import TV
-from napari_fidelity.methods import RED, Project
+from napari_fidelity.methods import RED, FineTune, Project
 from napari_fidelity.operators import Downsample, GaussianNoise
 from napari_fidelity.pipeline import ModelReference, Recipe, run_recipe
 from napari_fidelity.uncertainty import Bootstrap, Dropout, NullSpace, Residual
@@ -136,10 +136,14 @@ def test_what_the_network_invented(
 ) -> None:
     viewer = make_napari_viewer()
     rgb = np.stack([scene(16, 18, seed=i) for i in range(3)], axis=-1)
-    restored(viewer, rgb, Project(), model=ModelReference(name=str(model_file)))
+    tuned = FineTune(iterations=2, views=1, precision="float32")
+    restored(viewer, rgb, tuned, model=ModelReference(name=str(model_file)))
     dock = add_dock(viewer)
-    use(dock, Dropout(passes=2, p=0.05))
+    use(dock, Dropout(passes=2, p=0.05, before=True))
     shown = done(dock, qtbot)
+    before = viewer.layers["restored – dropout, std before"]
+    assert before.contrast_limits == shown.contrast_limits
+    assert shown.contrast_limits[1] >= np.percentile(before.data, 99.9) > 0
     assert shown.data.shape == (32, 36) and not shown.rgb and (shown.data >= 0).all() and shown.data.max() > 0
     assert viewer.layers["restored – dropout, mean"].rgb
     use(dock, Residual())

@@ -224,7 +224,8 @@ class LazyFold(Fold):
         self.addWidget(self.widget)
         last: QWidget = self.toggleButton()
         for control in self.widget.findChildren(QWidget):  # Tab would come to what is made late last of all
-            if control.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            own = control.window() is last.window()  # lists of combo boxes are windows of their own
+            if own and control.focusPolicy() & Qt.FocusPolicy.TabFocus:
                 QWidget.setTabOrder(last, control)
                 last = control
 
