@@ -62,7 +62,7 @@ def test_the_command_lines_run_one_after_the_other(folder: Path, capsys: pytest.
 
 
 def test_every_option_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("correct", "reconstruct"):
+    for command in ("correct", "reconstruct", "uncertainty"):
         main([command, "--help"])
     text = capsys.readouterr().out
     for option in set(re.findall(r"`(--[a-z-]+)", README)) - {"--operator"}:

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
     from conftest import MakeNetwork, Scene
 
-COMMANDS = ("demo", "correct", "project", "reconstruct", "compare", "models", "convert", "train", "run")
+COMMANDS = (
+    "demo", "correct", "project", "reconstruct", "uncertainty", "calibrate", "frc", "compare", "models",
+    "convert", "train", "run",
+)  # fmt: skip
 FAST = ("--iterations", "2", "--device", "cpu")
 
 
