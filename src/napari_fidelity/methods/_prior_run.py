@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -67,11 +67,12 @@ class Run:
         self.noise_db = -20 * math.log10(sigma)
         self.term = split(y, noise, weights, self.stop, rng).term(operator)
         known = partial(starting_image, y=self.term.y, operator=operator, weights=self.term.weights)
-        start = options.start if isinstance(options.start, str) else ""
+        given: Any = options.start
+        start = given if isinstance(given, str) else ""
         if start == "noise":
             self.image, shown = known("measurement"), None
         else:
-            which = "classical" if start == "denoised" else options.start
+            which = "classical" if start == "denoised" else given
             self.image = shown = known(which, noise=self.term.noise)
         check_fit(operator, self.image, y)
         self.sigma = image_sigma(sigma, operator, self.image)

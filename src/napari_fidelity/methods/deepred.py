@@ -49,7 +49,7 @@ class DeepRED(DeepPrior):
         description="Noise level that the denoiser is told, for intensities in [0, 1]; left out, half that of the "
         "noise, at least 8/255.",
     )
-    start: Literal["noise", "measurement", "classical", "denoised"] | Array = Field(
+    start: Literal["noise", "measurement", "classical", "denoised"] | Array = Field(  # type: ignore[assignment]
         "denoised",
         description=f"{DeepPrior.model_fields['start'].description} denoised: the projection, after the denoiser.",
     )
