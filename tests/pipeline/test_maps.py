@@ -74,7 +74,11 @@ def test_integers_hold_intensities_only(passes: Any, network: MakeNetwork, scene
 def test_no_pictures(passes: Any, scene: Scene) -> None:
     x, operator = counts(scene, 12, 12), Radon(angles=8)
     y = operator.A(torch.from_numpy(x)[None, None])[0, 0].numpy()
-    result = run(Recipe(operator=operator, method=Residual(of=RED(iterations=1)), seed=1), Image(y, "YX"))
+    recipe = Recipe(operator=operator, method=Residual(of=RED(iterations=1)), seed=1)
+    shown: list[Image] = []
+    result = run(recipe, Image(y, "YX"), on_step=lambda step: shown.append(step.estimate()))
+    # also while the image to judge is being made
+    assert {one.shape for one in shown} == {y.shape}
     assert result.image.shape == y.shape
     assert float(np.abs(result.image.data).max()) < float(y.max())
 

@@ -48,8 +48,13 @@ def judged(
         check_fit(operator, image, y)
         return Result(image, (), "", 0.0), ""
 
+    on_measurement = next(iter(options.outputs.values())).grid == "measurement"
+
     def nothing_yet(step: TensorStep) -> TensorStep:
-        return Step(0, total, step.loss, {}, lambda: torch.zeros_like(step.estimate()), step.seconds)
+        def zeros() -> torch.Tensor:
+            return torch.zeros_like(y if on_measurement else step.estimate())
+
+        return Step(0, total, step.loss, {}, zeros, step.seconds)
 
     return (yield from follow(options.of.steps(y, operator, model, **known), nothing_yet))
 
