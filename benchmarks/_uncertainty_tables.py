@@ -22,7 +22,7 @@ error of the network's own output (before) and of the fine-tuned image (after). 
 map.""",
     "ranking": f"""\
 Of the fine-tuned image. Higher rank correlation and lower area (AUSE, of the mean absolute error) are better.
-Bootstrap: {PASSES} samples, restored by the network as it was tuned, and projected. s: processor seconds.""",
+Bootstrap: {PASSES} samples, restored by the network as it was tuned, and projected.""",
     "implants": f"""\
 Gaussian spots of σ = {SPOT_SIGMA:g} px and a height of 51 gray levels, added to the network's own output or to
 the fine-tuned image: each map's mean within 3 px of the spots against that at as many other places of the same
@@ -87,10 +87,7 @@ def ranking_table(rows: list[dict[str, Any]]) -> Report:
     lines = [
         [
             kind,
-            *(
-                f"{mean(row[key] for row in rows if row['map'] == kind):.2f}"
-                for key in ("alike", "beyond", "seconds")
-            ),
+            *(f"{mean(row[key] for row in rows if row['map'] == kind):.2f}" for key in ("alike", "beyond")),
         ]
         for kind in kinds
     ]

@@ -74,11 +74,9 @@ def before_and_after(data: Path, name: str) -> dict[str, Any]:
 def ranked(data: Path, name: str, kind: str) -> dict[str, Any]:
     """Return the scores of one map of the fine-tuned result beside those of the control."""
     one = judged(data, name)
-    started = clock()
     found = plain(MAPS[kind](one, one.image[0].numpy()))
-    spent = clock() - started
     error = plain(one.image) - plain(one.truth)
-    return evaluate_map(inner(found), inner(error), inner(plain(one.image))).to_plain() | {"seconds": spent}
+    return evaluate_map(inner(found), inner(error), inner(plain(one.image))).to_plain()
 
 
 def implanted(
