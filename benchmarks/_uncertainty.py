@@ -117,6 +117,11 @@ def inner(image: np.ndarray) -> np.ndarray:
     return image[SCALE:-SCALE, SCALE:-SCALE]
 
 
+def per_pixel(image: np.ndarray) -> np.ndarray:
+    """Return the root mean square over the channels, as the dock shows maps; without the border."""
+    return np.sqrt((inner(image) ** 2).mean(axis=-1))
+
+
 # -- implants ---------------------------------------------------------------------------------------------------
 
 

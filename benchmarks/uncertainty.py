@@ -28,6 +28,7 @@ from _uncertainty import (
     dropout,
     inner,
     judged,
+    per_pixel,
     places,
     plain,
     run,
@@ -66,7 +67,7 @@ def before_and_after(data: Path, name: str) -> dict[str, Any]:
     error = (plain(one.own) - plain(one.truth), plain(one.image) - plain(one.truth))
     row = {"before": float(before.square().mean()), "after": float(after.square().mean()), "seconds": spent}
     for label, std, wrong, image in (("before", before, error[0], one.own), ("after", after, error[1], one.image)):
-        scores = evaluate_map(inner(plain(std)), inner(wrong), inner(plain(image)))
+        scores = evaluate_map(per_pixel(plain(std)), per_pixel(wrong), inner(plain(image)))
         row |= {f"{key}_{label}": value for key, value in scores.to_plain().items()}
     return row
 
@@ -76,7 +77,7 @@ def ranked(data: Path, name: str, kind: str) -> dict[str, Any]:
     one = judged(data, name)
     found = plain(MAPS[kind](one, one.image[0].numpy()))
     error = plain(one.image) - plain(one.truth)
-    return evaluate_map(inner(found), inner(error), inner(plain(one.image))).to_plain()
+    return evaluate_map(per_pixel(found), per_pixel(error), inner(plain(one.image))).to_plain()
 
 
 def implanted(

@@ -139,6 +139,11 @@ def test_a_map_that_only_finds_edges_is_seen_to_do_so(error):
     assert json.loads(json.dumps(knowing.to_plain()))["spearman"] == pytest.approx(1)
 
 
+def test_one_number_for_each_pixel_of_a_colour_image(std, error):
+    image = np.stack([std, np.zeros_like(std)], axis=-1)
+    assert evaluate_map(std, error, image) == evaluate_map(std, error, std)
+
+
 def test_numbers_that_do_not_exist_are_none_in_a_record():
     record = evaluate_map(np.ones((9, 9)), np.ones((9, 9)), np.ones((9, 9))).to_plain()
     assert record["spearman"] is None and record["control_ause"] == pytest.approx(0)

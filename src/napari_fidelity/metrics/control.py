@@ -92,14 +92,19 @@ def evaluate_map(
     map, error
         As for :func:`spearman`.
     image
-        The estimate that the map is of; its local gradient is the control. Of the same shape.
+        The estimate that the map is of; its local gradient is the control. Of the same shape, or with a channel
+        axis more where map and error have one number for each pixel: the control is then the root mean square over
+        the channels.
     block
         Edge of the blocks.
     spatial_dims
         3 for volumes.
     """
     doubt, size = pair(map, error)
-    control, _ = pair(control_map(image, spatial_dims=spatial_dims), error)
+    control = control_map(image, spatial_dims=spatial_dims)
+    if control.ndim == doubt.ndim + 1:
+        control = np.sqrt(np.mean(control**2, axis=-1))
+    control, _ = pair(control, error)
     everywhere = np.isfinite(doubt) & np.isfinite(size) & np.isfinite(control)
     doubt, size, control = (np.where(everywhere, a, np.nan) for a in (doubt, size, control))
     own, other = (_numbers(a, size, block, spatial_dims) for a in (doubt, control))
