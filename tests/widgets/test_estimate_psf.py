@@ -88,6 +88,19 @@ def test_a_slanting_blur_becomes_a_kernel(panel: FormationPanel, viewer: Any, qt
     found = panel.operator()
     assert isinstance(found, Blur) and correlation(found.kernel_array(2), kernel) > 0.95
     assert panel.forms.blur.kind.currentData() == "blur"
+    assert press(panel, qtbot).startswith("Found: Gaussian")  # once more
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("uniform_blur", "Defocus disc"), ("motion_blur", "Kernel of any shape")]
+)
+def test_the_kind_of_blur_says_what_is_looked_for(
+    panel: FormationPanel, viewer: Any, qtbot: QtBot, kind: str, said: str
+) -> None:
+    panel.set_source(viewer.add_image(squares()))
+    panel.forms.blur.kind.setCurrentIndex(panel.forms.blur.kind.findData(kind))
+    assert said in press(panel, qtbot)
+    assert isinstance(panel.operator(), Blur)
 
 
 def test_widths_are_in_nanometres_where_the_layer_has_a_pixel_size(
@@ -114,7 +127,7 @@ def test_diffraction_is_found_with_the_wavelength_of_the_form(
     panel.set_source(viewer.add_image(beads(), scale=(0.1, 0.1), units=("um", "um")))
     blur = panel.forms.blur
     blur.wavelength.setText("600")
-    blur.estimate.kind.setCurrentIndex(blur.estimate.kind.findData("airy"))
+    blur.kind.setCurrentIndex(blur.kind.findData("airy_blur"))
     press(panel, qtbot)
     found = panel.operator()
     assert isinstance(found, AiryBlur) and found.wavelength == 600 and found.pixel_size == 100
@@ -131,7 +144,7 @@ def test_the_slice_that_is_shown_is_looked_at(panel: FormationPanel, viewer: Any
 
 def test_what_cannot_be_estimated_is_said(panel: FormationPanel, viewer: Any, qtbot: QtBot) -> None:
     form = panel.forms.blur.estimate
-    form.estimate()
+    form.estimate("gaussian")
     assert "no measurement" in form.note.text()
     before = panel.operator()
     panel.set_source(viewer.add_image(np.ones((64, 64))))
@@ -147,7 +160,7 @@ def test_an_estimate_of_another_layer_is_dropped(
     monkeypatch.setattr(form, "_done", lambda result: arrived.append(take(result)))
     panel.set_source(viewer.add_image(squares()))
     before = panel.operator()
-    form.estimate()
+    form.estimate("gaussian")
     panel.set_source(viewer.add_image(np.ones((64, 64))))
     assert form.button.isEnabled() and not form.note.text()
     qtbot.waitUntil(lambda: len(arrived) == 1, timeout=60_000)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fidelity.core.errors import FidelityError, OperatorError, OptionError
 from napari_fidelity.widgets._controls import choice, labelled, number_edit
 from napari_fidelity.widgets._dock import fold_away, note_label, set_note
-from napari_fidelity.widgets._estimate_psf import EstimateForm
+from napari_fidelity.widgets._estimate_psf import EstimateForm, kind_to_find
 from napari_fidelity.widgets._fields import number_text, parse_number
 from napari_fidelity.widgets._lengths import LengthField, PixelGrid, pair, tidy
 from napari_fidelity.widgets._psf import PsfPreview
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QLineEdit
 
     from napari_fidelity.operators.base import Operator
-    from napari_fidelity.operators.estimation import PSFEstimate
+    from napari_fidelity.operators.estimation import PSFEstimate, PSFKind
 
 _KINDS = {
     "gaussian_blur": ("Gaussian", "A soft focus; the usual model of a microscope whose exact blur is not known."),
@@ -56,6 +56,7 @@ class BlurForm(QWidget):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self.grid = PixelGrid()
+        self._found: PSFKind | None = None  # looked for again: what is found may be shown as a kernel
         self.kind = choice(_KINDS, "kind of blur", "What blurred the image.")
         self.sigma = LengthField(
             "sigma",
@@ -236,19 +237,19 @@ class BlurForm(QWidget):
         return tidy(x)
 
     def _estimate(self) -> None:
-        wavelength = parse_number(self.wavelength.text())
-        self.estimate.estimate(None if isinstance(wavelength, str) else wavelength)
+        self.estimate.estimate(self._found or kind_to_find(self.kind.currentData()), self.wavelength.text())
 
     def _show_estimate(self, found: PSFEstimate) -> None:
         """Take over a blur that was found, and draw it."""
-        border = self.border.currentData()
-        self.set_operator(found.blur.replace(border=border))
+        self.set_operator(found.blur.replace(border=self.border.currentData()))
+        self._found = found.kind
         self.fold.expand(animate=False)
         self._draw()
 
     # -- showing ----------------------------------------------------------------------------------------------
 
     def _kind_chosen(self) -> None:
+        self._found = None
         self._show_page()
         self._edited()
 

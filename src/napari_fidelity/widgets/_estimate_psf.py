@@ -5,37 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import FidelityError, ImageError
-from napari_fidelity.widgets._controls import choice
 from napari_fidelity.widgets._dock import note_label, set_note
+from napari_fidelity.widgets._fields import parse_number
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-    from napari_fidelity.operators.estimation import PSFEstimate
+    from napari_fidelity.operators.estimation import PSFEstimate, PSFKind
     from napari_fidelity.widgets._lengths import Pair, PixelGrid
 
-_KINDS = {
-    "gaussian": ("Gaussian", "Of any two widths and direction: the best guess where nothing is known."),
-    "airy": (
-        "diffraction",
-        "The in-focus pattern; its numerical aperture is found, the wavelength must be known.",
-    ),
-    "defocus": ("defocus", "A disc, as of an object well out of focus."),
-    "free": ("any shape", "A free kernel: takes longer and is less sure than the others. For movement, say."),
-}
+_KINDS: dict[str, PSFKind] = {"gaussian_blur": "gaussian", "airy_blur": "airy", "uniform_blur": "defocus"}
 _TOOLTIP = (
-    "Finds the blur in the slice that is shown: from isolated spots (beads) if it consists of such, else from its "
-    "sharpest edges. A scene that has no sharp edges itself makes the blur come out too wide."
+    "Finds the blur in the slice that is shown: from isolated spots (beads) if it consists of such, else from "
+    "its sharpest edges; a scene that has none makes the blur come out too wide. Looked for is the kind chosen "
+    "above: a Gaussian of any two widths and direction; the numerical aperture of a diffraction pattern, for the "
+    "wavelength above; for a box, the disc of a defocus; for the others a kernel of any shape, which takes longer "
+    "and is less sure."
 )
 
 
 class EstimateForm(QWidget):
-    """What blur to look for, a button, and what was found in words.
+    """A button, and what was found in words.
 
     Parameters
     ----------
@@ -53,18 +48,13 @@ class EstimateForm(QWidget):
         self._scale: Pair = (1.0, 1.0)
         self._nanometres: Pair | None = None
         self._sought: object | None = None  # the estimate that is waited for
-        self.kind = choice(_KINDS, "blur to look for", "What kind of blur is looked for.")
-        self.button = QPushButton("Estimate")
+        self.button = QPushButton("Estimate from the data")
         self.button.setToolTip(f"<qt>{_TOOLTIP}</qt>")
-        self.button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.note = note_label()
-        row = QHBoxLayout()
-        row.addWidget(self.button)
-        row.addWidget(self.kind, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
-        column.addLayout(row)
+        column.addWidget(self.button)
         column.addWidget(self.note)
         self.setFocusProxy(self.button)
 
@@ -88,20 +78,22 @@ class EstimateForm(QWidget):
         self.button.setEnabled(True)
         set_note(self.note, "")
 
-    def estimate(self, wavelength: float | None = None) -> None:
+    def estimate(self, kind: PSFKind, wavelength: str = "") -> None:
         """Look for the blur in the background, unless that is under way.
 
         Parameters
         ----------
+        kind
+            Of blur.
         wavelength
-            Emission wavelength in nm, for diffraction.
+            Emission wavelength in nm, as typed, for diffraction; not known if it is no number.
         """
         from napari_fidelity.widgets._planes import shown_cut
         from napari_fidelity.widgets._worker import run_later
 
         if self._sought is not None:
             return
-        layer, kind = self._source, self.kind.currentData()
+        layer = self._source
         if layer is None:
             self._failed(ImageError("There is no measurement to find the blur of", do="Choose an image layer"))
             return
@@ -112,7 +104,12 @@ class EstimateForm(QWidget):
             return
         self.forget()
         sought = self._sought = object()
-        known: dict[str, Any] = {"scale": self._scale, "pixel_size": self._nanometres, "wavelength": wavelength}
+        length = parse_number(wavelength)
+        known: dict[str, Any] = {
+            "scale": self._scale,
+            "pixel_size": self._nanometres,
+            "wavelength": None if isinstance(length, str) else length,
+        }
         self.button.setEnabled(False)
         set_note(self.note, "Looking at the pixels …" if kind == "free" else "Looking for edges and spots …")
         run_later(
@@ -138,7 +135,12 @@ class EstimateForm(QWidget):
         set_note(self.note, str(error))
 
 
-def _estimated(plane: NDArray[Any], kind: Any, known: dict[str, Any]) -> PSFEstimate:
+def kind_to_find(blur: str) -> PSFKind:
+    """Return the kind of blur to look for where this kind of operator is chosen."""
+    return _KINDS.get(blur, "free")
+
+
+def _estimated(plane: NDArray[Any], kind: PSFKind, known: dict[str, Any]) -> PSFEstimate:
     from napari_fidelity.operators import estimate_psf
 
     return estimate_psf(plane[..., :3] if plane.ndim == 3 else plane, kind, **known)

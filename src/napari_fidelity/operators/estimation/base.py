@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -99,7 +100,7 @@ class PSFEstimate:
         p = self.parameters
         if "sigma_major" in p:
             if p["sigma_major"] < 1.05 * p["sigma_minor"]:
-                return f"σ = {p['sigma_major']:.3g} px"
+                return f"σ = {math.sqrt(p['sigma_major'] * p['sigma_minor']):.3g} px"
             return f"σ = {p['sigma_major']:.3g} px at {p['angle']:.0f}°, {p['sigma_minor']:.3g} px across"
         names = {
             "radius": "radius {:.3g} px",

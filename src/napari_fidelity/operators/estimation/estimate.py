@@ -226,8 +226,8 @@ def _blur(fit: Fit) -> Operator:
     kernel = fit.family.kernel(fit.parameters)
     if isinstance(fit.family, Gaussian):
         covariance = fit.family.covariance(fit.parameters)
-        y, x = (round(math.sqrt(covariance[axis, axis]), 4) for axis in (0, 1))
-        for sigma in (round((y + x) / 2, 4), (y, x)):
+        y, x = (round(math.sqrt(covariance[axis, axis]), 3) for axis in (0, 1))
+        for sigma in (round((y + x) / 2, 3), (y, x)):
             plain = GaussianBlur(sigma=sigma)
             if correlation(kernel_of(plain), kernel) > _ALIKE:
                 return plain
