@@ -13,6 +13,7 @@ from napari_fidelity.core.errors import OptionError, RecipeError
 from napari_fidelity.methods import RED, Apply, FineTune, Project
 from napari_fidelity.operators import Downsample, Identity
 from napari_fidelity.pipeline import Recipe, map_recipe
+from napari_fidelity.pipeline.report import means
 from napari_fidelity.uncertainty import MAPS, Bootstrap, Dropout, Ensemble, ErrorMap, NullSpace, Residual
 
 if TYPE_CHECKING:
@@ -124,3 +125,8 @@ def test_stopping_keeps_the_map_so_far(measurement: nf.Image, network: MakeNetwo
     assert recipe.last_iterations == (3,)
     four = nf.assess(None, map.replace(passes=4), **settings)
     assert np.array_equal(shown.image.data, four.image.data)
+
+
+def test_p_values_of_slices_are_not_averaged() -> None:
+    slices = [{"whiteness": 1.0, "whiteness_p": 0.9}, {"whiteness": 3.0, "whiteness_p": 1e-6}]
+    assert means(slices) == {"whiteness": 2.0, "whiteness_p": 2e-6}

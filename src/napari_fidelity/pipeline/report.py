@@ -11,7 +11,6 @@ from napari_fidelity.core.blocks import planes
 from napari_fidelity.core.errors import OptionError, ShapeError
 from napari_fidelity.metrics import coverage, evaluate_map, reliability, squirrel, whiteness, width
 from napari_fidelity.pipeline._observed import observed_part
-from napari_fidelity.pipeline.simulation import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,13 +129,16 @@ def last_scores(result: Result[Image]) -> Report:
 
 
 def means(numbers: Sequence[Mapping[str, float | None]]) -> Report:
-    """Return the mean of each number over those records that have it; what is not finite is left out."""
+    """Return the mean of each number over those records that have it; what is not finite is left out.
+
+    Of p-values (``…_p``) there is no mean: the least one counts, times their number (Bonferroni).
+    """
     found: Report = {}
     for name in dict.fromkeys(name for one in numbers for name in one):
         values = [one[name] for one in numbers if name in one]
         finite = [value for value in values if value is not None and math.isfinite(value)]
         if finite:
-            found[name] = float(np.mean(finite))
+            found[name] = min(1.0, len(finite) * min(finite)) if name.endswith("_p") else float(np.mean(finite))
     return found
 
 
@@ -146,6 +148,8 @@ def dimensions(recipe: Recipe) -> Literal[2, 3]:
 
 
 def _simulated(restored: Image, recipe: Recipe) -> Image:
+    from napari_fidelity.pipeline.simulation import simulate  # not before it is needed: it loads torch
+
     assert recipe.operator is not None
     steps = simulate(restored, recipe.operator, recipe.spatial)
     while True:

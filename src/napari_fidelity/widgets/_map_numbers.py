@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fidelity.pipeline.report import means
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,10 +38,8 @@ _SAMPLES = 2_000_000
 
 
 def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a map's record, averaged over its slices."""
-    runs = [run.get("scores", {}) for run in record.get("runs", ()) if isinstance(run, dict)]
-    names = dict.fromkeys(name for scores in runs for name in scores)
-    return {name: float(np.mean([scores[name] for scores in runs if name in scores])) for name in names}
+    """Return the numbers of a map's record: means over its slices, of p-values the least times their number."""
+    return means([run.get("scores", {}) for run in record.get("runs", ()) if isinstance(run, dict)])
 
 
 def numbers_html(record: Mapping[str, Any], data: NDArray[Any]) -> str:
