@@ -10,7 +10,7 @@ from napari_fidelity.core.errors import OperatorError, OptionError, ShapeError
 from napari_fidelity.core.step import Result, Step
 from napari_fidelity.methods import Apply
 from napari_fidelity.operators import Downsample, GaussianBlur, GaussianNoise, Identity, PoissonNoise, Radon
-from napari_fidelity.uncertainty.frc import restored_frc
+from napari_fidelity.uncertainty.frc import _split_pixels, restored_frc
 
 SIGMA = 0.05
 
@@ -132,3 +132,12 @@ def test_what_cannot_be_split_is_refused_by_name(y):
         restored_frc(y, Identity(), torch.nn.Identity(), method=Apply(), split="noise")
     with pytest.raises(ShapeError):
         restored_frc(y[..., :1, :1], Identity(), torch.nn.Identity(), method=Apply())
+
+
+def test_what_was_not_observed_of_one_half_is_not_filled_in_from_the_other(y):
+    weights = torch.ones_like(y)
+    weights[..., 3, 4] = 0  # of the second half
+    changed = y.clone()
+    changed[..., 3, 3] += 100  # beside it, of the first
+    one, other = (_split_pixels(data, weights, None).second[..., 3, 4] for data in (y, changed))
+    assert torch.equal(one, other)

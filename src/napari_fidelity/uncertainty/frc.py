@@ -205,7 +205,8 @@ def _split_pixels(y: torch.Tensor, weights: torch.Tensor | None, noise: Noise | 
 
     board = torch.from_numpy(checkerboard(y.shape[2:])).to(y).expand(1, 1, *y.shape[2:])
     seen = board if weights is None else board * weights
-    raw = y if weights is None else filled(y, weights)
+    # what was not observed of the second half is not filled in from the first: it would share its noise
+    raw = y if weights is None else torch.where(weights > 0, y, filled(y, (1 - board) * weights))
     return _Halves("pixels", _between(y, seen), seen, noise, raw)
 
 
