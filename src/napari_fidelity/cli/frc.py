@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from napari_fidelity.cli._console import OK, display, out, print_json, set_up_logging
+from napari_fidelity.cli._console import INTERRUPTED, OK, display, err, out, print_json, set_up_logging
 from napari_fidelity.cli._judged import Restoration
 from napari_fidelity.cli._options import RUN, Formation, Running
 
@@ -57,6 +57,9 @@ def frc(
     recipe = restoration.recipe(formation, running)
     with display(source.name, quiet=running.silent, stop=recipe.stop) as show:
         found = frc_of(recipe, image, split=split, device=running.device, on_step=show)
+    if show.interrupt.requested:
+        err.print("The restoration of the half is not finished; there is no resolution to tell.")
+        return INTERRUPTED
     if csv is not None:
         with atomic_write(csv, overwrite=overwrite) as temporary:
             temporary.write_text(_rows(found), encoding="utf-8")
