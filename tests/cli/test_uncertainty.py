@@ -13,6 +13,8 @@ import torch
 from napari_fidelity import Image, read_image, write_image
 from napari_fidelity.cli import main
 from napari_fidelity.cli._on_file import targets
+from napari_fidelity.cli.calibrate import matched
+from napari_fidelity.core.errors import ImageError
 from napari_fidelity.io import save_model
 from napari_fidelity.methods import Apply
 from napari_fidelity.operators import Downsample
@@ -183,9 +185,45 @@ def test_calibrated_intervals(
     assert "belongs to the map dropout" in " ".join(capsys.readouterr().err.split())
     assert run(f"{with_other} --passes 9 --quiet") == 1
     assert "another 'passes'" in " ".join(capsys.readouterr().err.split())
+    # neither an image of another method nor one whose method is another by default
+    assert run(f"{with_other.replace('apply', 'project')} --quiet") == 1
+    assert "another 'of' (the method)" in " ".join(capsys.readouterr().err.split())
+    unsaid = found(with_other.replace("--method apply", ""), capsys, "uncertainty in.tif j.tif")
+    assert unsaid["recipe"]["method"]["of"] == {"kind": "apply"}
+    damaged = json.loads((folder / "c.json").read_text())
+    damaged["map"]["kind"] = ["dropout"]
+    (folder / "bad.json").write_text(json.dumps(damaged))
+    assert run(f"{with_other.replace('c.json', 'bad.json')} --quiet", "uncertainty in.tif k.tif") == 1
+    assert "names no map of standard deviations" in " ".join(capsys.readouterr().err.split())
     (folder / "true" / "3.tif").unlink()
     assert run("", "calibrate low true d.json --model net.safetensors --quiet") == 1
     assert "only one of 3" in " ".join(capsys.readouterr().err.split())
+
+
+def test_pairs_are_told_apart_by_their_whole_names(tmp_path: Path) -> None:
+    for name in ("low/a_0.5um.tif", "low/a_0.7um.ome.tif", "true/a_0.5um.png", "true/a_0.7um.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    low, true = tmp_path / "low", tmp_path / "true"
+    pairs = [(low / "a_0.5um.tif", true / "a_0.5um.png"), (low / "a_0.7um.ome.tif", true / "a_0.7um.tif")]
+    assert matched(low, true) == pairs
+    (low / "a_0.5um.png").touch()
+    with pytest.raises(ImageError, match="have the same name"):
+        matched(low, true)
+
+
+def test_what_is_read_is_not_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"--map residual {MODEL} --restored true.tif --truth true.tif --overwrite --quiet"
+    assert run(words, "uncertainty in.tif true.tif") == 1
+    assert "'true.tif' is an image that is read" in " ".join(capsys.readouterr().err.split())
+    assert run(words, "uncertainty in.tif in.tif") == 1
+    assert "measurement itself" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_map_is_no_restored_image(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"--map null_space {MODEL} --quiet") == 0
+    assert run("--map error_map --restored map.tif --quiet", "uncertainty in.tif other.tif") == 1
+    assert "A map is no image that could be judged" in " ".join(capsys.readouterr().err.split())
 
 
 def test_resolution(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,8 @@ def test_another_recipe_voids_the_guarantee(network: Any) -> None:
     model.info = type("Info", (), {"sha256": "1" * 64})()
     for seen in (model, GrayThroughRGB(model)):
         assert "another network" in calibration.verdict(0.9, usual, Downsample(scale=2), seen).words
+    nameless = network()  # from code, without a file: nothing tells that it is the same
+    assert "another network" in calibration.verdict(0.9, usual, Downsample(scale=2), nameless).words
 
 
 def test_another_map_is_refused(calibration: Calibration) -> None:

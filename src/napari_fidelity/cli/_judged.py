@@ -45,8 +45,14 @@ class Restoration:
     spatial: Annotated[Literal["YX", "ZYX"] | None, Parameter(group=IMAGE)] = None
     """Slice by slice (YX), or whole volumes in 3-D (ZYX). Left out: the recipe's, or YX."""
 
-    def recipe(self, formation: Formation, running: Running, restored: Image | None = None) -> Recipe:
-        """Return the recipe of the restoration.
+    def recipe(
+        self,
+        formation: Formation,
+        running: Running,
+        restored: Image | None = None,
+        default: Method | None = None,
+    ) -> Recipe:
+        """Return the recipe of the restoration, by the default method where nothing says which it is.
 
         Raises
         ------
@@ -62,7 +68,7 @@ class Restoration:
         made = Recipe.read(self.made_by) if self.made_by is not None else recipe_behind(restored)
         changes = self._given(formation, running, made)
         if made is None:
-            return Recipe(**{"method": self._default(restored), **changes})
+            return Recipe(**{"method": default or self._default(restored), **changes})
         ours: dict[str, Any] = {"method": judged_method(made.method), "last_iterations": None, "software": {}}
         return made.replace(**{**ours, **changes})
 

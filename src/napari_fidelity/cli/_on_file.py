@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, out, print_json, set_up_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from napari_fidelity.cli._options import Replacing, Running
     from napari_fidelity.core.arrays import Image
@@ -32,7 +32,7 @@ def run_recipe_on_file(
     from napari_fidelity.pipeline import run_recipe
 
     set_up_logging(quiet=running.silent)
-    check_targets(recipe, source, target, writing)
+    check_targets(recipe, [source], target, writing)
     if running.threads is not None:
         recipe = recipe.replace(threads=running.threads)
     image = read_image(source, axes, alpha=alpha)
@@ -44,13 +44,22 @@ def run_recipe_on_file(
     return INTERRUPTED if show.interrupt.requested else OK
 
 
-def check_targets(recipe: Recipe, source: Path, target: Path, writing: Replacing) -> None:
+def check_targets(recipe: Recipe, sources: Sequence[Path | None], target: Path, writing: Replacing) -> None:
     """Refuse early what could not be written after the work is done.
+
+    Parameters
+    ----------
+    recipe
+        What is to be run.
+    sources
+        The measurement, and further images that are read.
+    target, writing
+        Where and how to write.
 
     Raises
     ------
     OutputError
-        If a file exists and may not be replaced, its folder is missing, or it is the measurement itself.
+        If a file exists and may not be replaced, its folder is missing, or it is one of the images that are read.
     RecipeError
         If the recipe's file has no known extension.
     """
@@ -58,9 +67,12 @@ def check_targets(recipe: Recipe, source: Path, target: Path, writing: Replacing
     from napari_fidelity.io import check_output
     from napari_fidelity.pipeline.recipe import outputs_of
 
+    measurement, *others = [None if path is None else path.expanduser().resolve() for path in sources]
     for path in targets(target, outputs_of(recipe)).values():
-        if check_output(path, overwrite=writing.overwrite) == source.expanduser().resolve():
-            raise OutputError(f"'{path}' is the measurement itself", do="Choose another name for the result")
+        full = check_output(path, overwrite=writing.overwrite)
+        if full == measurement or full in others:
+            which = "the measurement itself" if full == measurement else "an image that is read"
+            raise OutputError(f"'{path}' is {which}", do="Choose another name for the result")
     if writing.recipe is not None:
         recipe.dumps(writing.recipe)
         check_output(writing.recipe, overwrite=writing.overwrite)

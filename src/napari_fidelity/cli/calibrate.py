@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -100,15 +101,13 @@ def matched(measurements: Path, truths: Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     ImageError
-        If a folder is missing or empty, or names do not match.
+        If a folder is missing or empty, names do not match, or two files of a folder have the same.
     """
     sides = []
     for folder in (measurements, truths):
         if not folder.is_dir():
             raise ImageError(f"There is no folder '{folder}'", do="Give a folder of images")
-        sides.append(
-            {p.name.partition(".")[0]: p for p in sorted(folder.iterdir()) if p.suffix.lower() in _IMAGES}
-        )
+        sides.append(_by_name(folder))
     lonely = sorted(sides[0].keys() ^ sides[1].keys())
     if lonely or not sides[0]:
         raise ImageError(
@@ -117,6 +116,23 @@ def matched(measurements: Path, truths: Path) -> list[tuple[Path, Path]]:
             do=f"Check '{measurements}' and '{truths}'",
         )
     return [(path, sides[1][name]) for name, path in sides[0].items()]
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Return the images of a folder by their names without extension, of which ``.ome`` is a part."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _IMAGES:
+            continue
+        name = re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE)
+        if name in found:
+            raise ImageError(
+                f"Two images in '{folder}' have the same name",
+                found=f"'{found[name].name}' and '{path.name}'",
+                do="Take one of them out",
+            )
+        found[name] = path
+    return found
 
 
 def _read(files: list[tuple[Path, Path]], formation: Formation) -> Iterator[tuple[Image, Image]]:

@@ -12,12 +12,14 @@ from napari_fidelity.cli._judged import Restoration
 from napari_fidelity.cli._map_report import print_report
 from napari_fidelity.cli._on_file import check_format, check_targets, replayed, write_all
 from napari_fidelity.cli._options import METHOD, Formation, Replacing, Running, given, only_own, table_over
-from napari_fidelity.core.errors import OptionError
+from napari_fidelity.core.errors import OptionError, RecipeError
 from napari_fidelity.uncertainty import MAPS
+from napari_fidelity.uncertainty.deviation import DeviationMap
 
 if TYPE_CHECKING:
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.step import Result
+    from napari_fidelity.methods import Method
     from napari_fidelity.pipeline import Recipe
     from napari_fidelity.uncertainty import Calibration, UncertaintyMap
 
@@ -74,13 +76,13 @@ def uncertainty(
     from napari_fidelity.pipeline import map_recipe, run_recipe
 
     set_up_logging(quiet=running.silent)
-    chosen = chosen_map(map, given(options), calibration)
+    chosen, method = chosen_map(map, given(options), calibration)
     image = read_image(source, formation.axes, alpha=formation.alpha)
     judged = read_image(restored, alpha=formation.alpha) if restored is not None else None
     true = read_image(truth, alpha=formation.alpha) if truth is not None else None
-    base = restoration.recipe(formation, running, judged)
+    base = restoration.recipe(formation, running, judged, method)
     recipe = map_recipe(chosen, base)
-    check_targets(recipe, source, target, writing)
+    check_targets(recipe, [source, restored, truth], target, writing)
     check_format(recipe, image, target, writing.dtype)
     if judged is None:
         with display("restoring", quiet=running.silent, stop=base.stop) as show:
@@ -101,8 +103,10 @@ def uncertainty(
     return INTERRUPTED if interrupted else OK
 
 
-def chosen_map(kind: str | None, options: dict[str, Any], calibration: Path | None) -> UncertaintyMap:
-    """Return the map of that kind with the options that were given.
+def chosen_map(
+    kind: str | None, options: dict[str, Any], calibration: Path | None
+) -> tuple[UncertaintyMap, Method | None]:
+    """Return the map of that kind with the options that were given, and the method that a calibration is for.
 
     Raises
     ------
@@ -114,21 +118,35 @@ def chosen_map(kind: str | None, options: dict[str, Any], calibration: Path | No
     if calibration is None:
         kind = kind or "bootstrap"
         only_own(kind, options, _MAPS, "map", "uncertainty")
-        return _MAPS[kind](**options)
+        return _MAPS[kind](**options), None
     from napari_fidelity.uncertainty import Calibration
 
     return _calibrated(kind, options, Calibration.read(calibration))
 
 
-def _calibrated(kind: str | None, options: dict[str, Any], calibration: Calibration) -> UncertaintyMap:
-    """Return a calibration's own map; options that are given again must be the same, but for the level."""
+def _calibrated(
+    kind: str | None, options: dict[str, Any], calibration: Calibration
+) -> tuple[UncertaintyMap, Method]:
+    """Return a calibration's own map; options that are given again must be the same, but for the level.
+
+    The method is left open: that of the image is filled in later, and must be the calibration's.
+    """
     own = dict(calibration.map)
-    if (kind or own.get("kind")) != own.get("kind") or own.get("kind") not in _MAPS:
-        raise OptionError(
-            f"The calibration belongs to the map {own.get('kind')}", found=f"--map {kind}", do="Leave --map out"
+    name = str(own.pop("kind", ""))
+    if not issubclass(_MAPS.get(name, object), DeviationMap):
+        raise RecipeError(
+            "The calibration names no map of standard deviations",
+            found=repr(name),
+            do="Give a file that 'napari-fidelity calibrate' wrote",
         )
-    only_own(str(own["kind"]), options, _MAPS, "map", "uncertainty")
-    return _MAPS[str(own.pop("kind"))](**{**own, **options, "calibration": calibration})
+    if kind not in (None, name):
+        raise OptionError(
+            f"The calibration belongs to the map {name}", found=f"--map {kind}", do="Leave --map out"
+        )
+    only_own(name, options, _MAPS, "map", "uncertainty")
+    settings = {**own, **options, "calibration": calibration}
+    method = _MAPS[name](**settings).of
+    return _MAPS[name](**{key: value for key, value in settings.items() if key != "of"}), method
 
 
 def report(

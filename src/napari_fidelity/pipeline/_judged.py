@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 
 
 def check_judged(recipe: Recipe, judged: Image | ArrayLike | None) -> None:
-    """Raise :class:`OptionError` where a result is to be judged by a method that judges none."""
+    """Raise :class:`OptionError` where a result is to be judged that is none, or by a method that judges none."""
     if judged is not None and not isinstance(recipe.method, UncertaintyMap):
         raise OptionError(
             f"{type(recipe.method).__name__} judges no result", do="Choose a map, such as Bootstrap or NullSpace"
+        )
+    output = record_of(judged).get("output", {})
+    if output.get("quantity", "intensity") != "intensity":
+        raise OptionError(
+            "A map is no image that could be judged",
+            found=f"the map '{output.get('title', output.get('name'))}'",
+            do="Give the restored image that the map belongs to",
         )
 
 

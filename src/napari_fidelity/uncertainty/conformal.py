@@ -162,7 +162,7 @@ class Calibration(Options):
         reasons = []
         if self.operator is not None and plain != self.operator:
             reasons.append("the calibration belongs to another image formation model")
-        if self.model is not None and _sha256(model) not in (None, self.model):
+        if self.model is not None and model is not None and _sha256(model) != self.model:
             reasons.append("the calibration belongs to another network")
         return reasons
 
@@ -187,7 +187,7 @@ class Calibration(Options):
         if different:
             raise OptionError(
                 f"The calibration belongs to another map ({self.map.get('kind')})",
-                found=", ".join(f"another '{name}'" for name in different),
+                found=", ".join(f"another '{name}'" + " (the method)" * (name == "of") for name in different),
                 do="Choose the settings it was made with, or calibrate again",
             )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.methods.projection import proximal, ridge_for
+from napari_fidelity.methods.projection import assumed_variance, proximal
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.uncertainty._single import Look, SinglePassMap
 from napari_fidelity.uncertainty.base import Output
@@ -39,7 +39,7 @@ class NullSpace(SinglePassMap):
         0.0,
         ge=0,
         description="λ of (I − Aᵀ(A Aᵀ + λI)⁻¹A): 0 counts as measured whatever A lets through at all; left out, "
-        "λ follows from noise and residual, and what the noise drowns counts as not measured.",
+        "λ is the noise's variance over the image's, and what the noise drowns counts as not measured.",
         json_schema_extra={"none": "from the noise"},
     )
 
@@ -55,7 +55,10 @@ class NullSpace(SinglePassMap):
         around = x - x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
         ridge = self.ridge
         if ridge is None:
-            ridge = ridge_for(x, y, operator, noise=noise, weights=weights)
+            # not by the residual, as in a projection: of an image that explains its data it is the noise alone
+            spread = float(around.square().mean())
+            sigma2 = assumed_variance(y, operator, x.shape[2:], noise=noise, weights=weights)
+            ridge = sigma2 / spread if spread > 0 else float("inf")
         unseen = around
         if ridge < float("inf"):
             variance = known_variance(noise, y) if ridge > 0 else None
@@ -63,5 +66,11 @@ class NullSpace(SinglePassMap):
             unseen = proximal(around, nothing, operator, ridge, variance=variance, weights=weights)
         energy = float(around.square().sum())
         share = float(unseen.square().sum()) / energy if energy > 0 else 0.0
-        words = f"{100 * share:.2g} % of the image's energy about its mean cannot be verified by the data"
+        words = f"{_percent(share)} % of the image's energy about its mean cannot be verified by the data"
         return Look({"unseen": unseen.abs()}, float(unseen.square().mean()), {"unseen_share": share}, words)
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, with two digits where they say something."""
+    percent = 100 * share
+    return f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
