@@ -57,7 +57,10 @@ def dip(**changes: Any) -> DIP:
 
 
 def deepred(**changes: Any) -> DeepRED:
-    known = {"network": SMALL, "iterations": 30, "precision": "float32", "hold_out": 0.0, "denoiser": TV()}
+    known = {
+        "network": SMALL, "iterations": 30, "precision": "float32", "hold_out": 0.0, "denoiser": TV(),
+        "start": "classical",
+    }  # fmt: skip
     return DeepRED(**{**known, **changes})
 
 
@@ -326,14 +329,20 @@ def test_denoiser_works_beside_the_network() -> None:
     assert threading.active_count() == before
 
 
-def test_starts_from_the_denoised_measurement() -> None:
+def test_starts_from_what_red_makes() -> None:
     network, y = Counting(), noisy(picture())
-    method = deepred(denoiser=NetworkDenoiser(), iterations=2, sigma_f=0.04, start="denoised")
+    method = deepred(denoiser=NetworkDenoiser(), iterations=3, sigma_f=0.04, start="red")
     steps = method.steps(y, Identity(), network, noise=NOISE)
-    next(steps)
-    steps.close()
+    assert {next(steps).index for _ in range(4)} == {-1}  # RED's own steps come before the first iteration
     assert network.levels[0] == pytest.approx(NOISE.sigma)  # the whole noise is still in it
-    assert network.levels[1] == pytest.approx(0.04)
+    stopped = steps.send
+    with pytest.raises(StopIteration) as end:
+        for _ in range(100):
+            stopped("enough")
+    assert end.value.value.stop_reason == "enough"
+    result = run(method, y, Identity(), network, noise=NOISE)
+    assert [record.index for record in result.history] == [0, 1, 2]
+    assert network.levels[-1] == pytest.approx(0.04)
 
 
 def test_error_in_the_denoiser_is_said() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_fidelity.operators import Noise
 
 _METHODS: dict[str, type[Method]] = {"red": RED, "dip": DIP, "deepred": DeepRED}
-_STARTS = ("measurement", "classical", "denoised", "noise")
+_STARTS = ("measurement", "classical", "red", "noise")
 
 Table = table_over(
     list(_METHODS.values()),

@@ -26,7 +26,7 @@ class Step(Generic[T]):
     Attributes
     ----------
     index
-        Number of the iteration, from 0.
+        Number of the iteration, from 0; −1 while another method makes what the first one begins with.
     total
         The largest number of iterations there can be, or ``None`` if unknown.
     loss

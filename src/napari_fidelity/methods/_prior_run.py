@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._network import autocast
 from napari_fidelity.methods._start import (
@@ -30,8 +32,9 @@ from napari_fidelity.stopping.rules import WindowedVariance
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from napari_fidelity.methods._follow import Inner
     from napari_fidelity.methods._splitting import Splitting
-    from napari_fidelity.methods.base import LinearOperator, Steps
+    from napari_fidelity.methods.base import LinearOperator, Method, Network, Steps
     from napari_fidelity.methods.deep_prior import DeepPrior
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
@@ -54,36 +57,28 @@ class Run:
         stop: StoppingRule | None,
         weights: torch.Tensor | None,
         rng: int | torch.Generator,
-        denoised: Callable[[torch.Tensor, float], torch.Tensor] | None = None,
     ) -> None:
         self.started = time.perf_counter()
         y, weights = check_measurement(y, weights)
         self.options, self.operator = options, operator
         self.stop, rng = stop or options.default_stop(), generator(rng)
-        seed = rng.initial_seed()
+        self.seed = rng.initial_seed()
         self.shape = image_shape(y, operator)
-        picture = weights is None and is_picture(operator, y, self.shape)
-        sigma = math.sqrt(noise_variance(y, operator, self.shape[2:], noise, weights, seed, picture=picture))
-        self.noise_db = -20 * math.log10(sigma)
+        self.plain = weights is None and is_picture(operator, y, self.shape)
+        sigma2 = noise_variance(y, operator, self.shape[2:], noise, weights, self.seed, picture=self.plain)
+        self.noise_db = -10 * math.log10(sigma2)
         self.term = split(y, noise, weights, self.stop, rng).term(operator)
         known = partial(starting_image, y=self.term.y, operator=operator, weights=self.term.weights)
-        given: Any = options.start
-        start = given if isinstance(given, str) else ""
-        if start == "noise":
-            self.image, shown = known("measurement"), None
-        else:
-            which = "classical" if start == "denoised" else given
-            self.image = shown = known(which, noise=self.term.noise)
+        start: Any = options.start
+        named = start if isinstance(start, str) else ""
+        # what is shown to the network comes later where another method makes it
+        self.image = known("measurement" if named in ("noise", "red") else start, noise=self.term.noise)
+        self.shown = None if named == "noise" else self.image
         check_fit(operator, self.image, y)
-        self.sigma = image_sigma(sigma, operator, self.image)
-        if start == "denoised" and denoised is not None:
-            self.image = shown = denoised(self.image, self.sigma)
+        self.sigma = image_sigma(math.sqrt(sigma2), operator, self.image)
         self.gain = squared_gain(operator, self.image)
-        limits = self._limits(known)
-        self.members = [
-            Member(options, self.shape, shown, (seed + number * _APART) % 2**63, y.device, limits)
-            for number in range(options.runs)
-        ]
+        self.limits = self._limits(known)
+        self.members: list[Member] = []
         self.splittings: list[Splitting] = []
         self.prediction: torch.Tensor | None = None
         self.window = Window(next((p.window for p in self.stop.parts() if isinstance(p, WindowedVariance)), 0))
@@ -95,13 +90,27 @@ class Run:
         image = start("classical", noise=self.term.noise)
         return min(0.0, float(image.min())), max(1.0, float(image.max()))
 
+    def begin_with(self, method: Method, model: Network | None) -> Inner:
+        """Run another method on what is not held out; its image is what the networks are shown."""
+        y, weights = self.term.y, self.term.weights
+        if self.plain and weights is not None:
+            y, weights = self.image, None  # a plain image again, its missing pixels being filled in
+        steps = method.steps(y, self.operator, model, noise=self.term.noise, weights=weights, rng=self.seed)
+        done = yield from follow(steps, lambda step: replace(step, index=-1, total=self.options.iterations))
+        self.image = self.shown = done[0].image
+        return done
+
     def split(self, make: Callable[[torch.Tensor], Splitting]) -> None:
         """Give each network an image of its own to agree with (DeepRED)."""
-        self.splittings = [make(self.image) for _ in self.members]
+        self.splittings = [make(self.image) for _ in range(self.options.runs)]
 
     def steps(self) -> Steps:
         """Yield one step per iteration; return the result."""
         options = self.options
+        seeds = [(self.seed + number * _APART) % 2**63 for number in range(options.runs)]
+        self.members = [
+            Member(options, self.shape, self.shown, seed, self.image.device, self.limits) for seed in seeds
+        ]
         last = options.iterations - 1 if options.iteration is None else options.iteration
         return iterate(
             options,

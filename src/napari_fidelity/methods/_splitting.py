@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from napari_fidelity.methods.base import Network
     from napari_fidelity.methods.deepred import DeepRED
 
-LEAST_SIGMA = 8 / 255  # that the denoiser is told: the network's images have errors of their own
+_LEAST_SIGMA = 8 / 255  # that the denoiser is told: the network's images have errors of their own
+_LEAST_OF_SAMPLES = 2 / 255  # where the measurement is no picture of the image: its noise spreads over all of it
+_GROWTH = 0.06  # of β, as published for denoising
+_MOST = 3.0  # times what β was at first
 _LEAST_WEIGHT = 0.05  # of β and μ, as published for measurements with little noise
 _WEIGHT = 47.0  # of the noise's variance: 0.5 at σ = 25/255, as published for denoising
 
@@ -39,6 +42,8 @@ class Splitting:
         Squared intensity of the measurement for one of the image, which the data term is counted in.
     thread
         One thread, in which the denoiser works.
+    picture
+        Whether the measurement shows the image.
     """
 
     def __init__(
@@ -49,12 +54,16 @@ class Splitting:
         sigma: float,
         gain: float,
         thread: ThreadPoolExecutor,
+        picture: bool = True,
     ) -> None:
         self.options, self.model, self.gain, self._thread = options, model, gain, thread
-        self.sigma_f = options.sigma_f or max(sigma / 2, LEAST_SIGMA)
+        self.sigma_f = options.sigma_f or max(sigma / 2, _LEAST_SIGMA if picture else _LEAST_OF_SAMPLES)
         self.x, self.u = image, torch.zeros_like(image)
         weight = _LEAST_WEIGHT + _WEIGHT * sigma**2
         self.beta, self.mu = options.beta or weight, options.mu or weight
+        self.growth = _GROWTH * self.beta if options.growth is None else options.growth
+        # a level that was stated far too high must not smooth everything away
+        self._most = _MOST * self.beta if options.growth is None else math.inf
         # dB by which the fit may lag behind or be ahead of the noise's level before the penalties grow
         self._threshold = -10 * math.log10(options.tau)
         self._pending = self._send()
@@ -104,7 +113,7 @@ class Splitting:
         self.u = target - self.x
         if index % every == 0 and index + every < self.options.iterations:
             self._pending = self._send()
-        if self.options.growth and fit > self._threshold:
+        if self.growth and fit > self._threshold and self.beta < self._most:
             self._threshold += GROWTH_GAIN
-            self.beta += self.options.growth
-            self.mu += self.options.growth
+            self.beta += self.growth
+            self.mu += self.growth

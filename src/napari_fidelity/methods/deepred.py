@@ -12,6 +12,7 @@ from pydantic import Field
 from napari_fidelity.core.options import Array
 from napari_fidelity.denoisers import NLM, AnyDenoiser, NetworkDenoiser
 from napari_fidelity.methods.deep_prior import DeepPrior
+from napari_fidelity.methods.red import RED
 from napari_fidelity.networks.untrained import Skip
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class DeepRED(DeepPrior):
         gt=0,
         le=1,
         description="Noise level that the denoiser is told, for intensities in [0, 1]; left out, half that of the "
-        "noise, at least 8/255.",
+        "noise, at least 8/255; 2/255 where the measurement is no picture of the image.",
     )
-    start: Literal["noise", "measurement", "classical", "denoised"] | Array = Field(  # type: ignore[assignment]
-        "denoised",
-        description=f"{DeepPrior.model_fields['start'].description} denoised: the projection, after the denoiser.",
+    start: Literal["noise", "measurement", "classical", "red"] | Array = Field(  # type: ignore[assignment]
+        "red",
+        description=f"{DeepPrior.model_fields['start'].description} red: what RED makes with this denoiser.",
     )
     beta: float | None = Field(
         None, gt=0, description="Weight β of the denoiser; left out, it follows the noise: 0.05 and more."
@@ -59,11 +60,11 @@ class DeepRED(DeepPrior):
     mu: float | None = Field(
         None, gt=0, description="Weight μ of the distance between network and image; left out, like β."
     )
-    growth: float = Field(
-        0.03,
+    growth: float | None = Field(
+        None,
         ge=0,
         description="What is added to β and μ whenever the network explains the measurement by another 0.01 dB "
-        "better than its noise allows (see tau).",
+        "better than its noise allows (see tau); left out, 6 % of what they are at first.",
     )
     tau: float = Field(1.0, gt=0, description="Residual variance over noise variance from which the weights grow.")
     every: int = Field(10, ge=1, le=10_000, description="Iterations from one use of the denoiser to the next.")
@@ -135,6 +136,7 @@ class DeepRED(DeepPrior):
             "network": Skip(width=128, scales=5, skip=4),
             "every": 10,
             "start": "noise",
+            "growth": 0.0,
             "update": "fixed_point",
             "hold_out": 0.0,
             "sigmoid": True,
@@ -142,6 +144,11 @@ class DeepRED(DeepPrior):
             "precision": "float32",
         }
         return cls(**{**common, **published[task], **changes})
+
+    @property
+    def beginning(self) -> RED:
+        """The method whose image is what it begins with, where ``start`` is ``"red"``."""
+        return RED(denoiser=self.denoiser)
 
     def default_model(self) -> str | None:
         """Return the bundled denoiser where a network is to denoise."""
@@ -158,7 +165,10 @@ class DeepRED(DeepPrior):
         from napari_fidelity.methods._memory import denoising_memory
 
         iterations = super().memory(shape, model, device, image_shape)
-        return iterations + denoising_memory(self, image_shape or shape, model)
+        needed = iterations + denoising_memory(self, image_shape or shape, model)
+        if isinstance(self.start, str) and self.start == "red":
+            return max(needed, self.beginning.memory(shape, model, device, image_shape))
+        return needed
 
     def steps(
         self,
@@ -173,12 +183,14 @@ class DeepRED(DeepPrior):
     ) -> Steps:
         """Run DeepRED on a measurement (N, C, *m), 2-D or 3-D; ``model`` denoises. See :meth:`Method.steps`."""
         from napari_fidelity.methods._prior_run import Run
-        from napari_fidelity.methods._splitting import LEAST_SIGMA, Splitting
+        from napari_fidelity.methods._splitting import Splitting
+        from napari_fidelity.methods._start import pictures
 
-        def denoised(image: torch.Tensor, sigma: float) -> torch.Tensor:
-            return self.denoiser.denoise(image, max(sigma, self.sigma_f or LEAST_SIGMA), model)
-
-        run = Run(self, y, operator, noise=noise, stop=stop, weights=weights, rng=rng, denoised=denoised)
+        run = Run(self, y, operator, noise=noise, stop=stop, weights=weights, rng=rng)
+        if isinstance(self.start, str) and self.start == "red":
+            done, asked = yield from run.begin_with(self.beginning, model)
+            if asked:
+                return done
         with Splitting.thread() as thread:
-            run.split(lambda x: Splitting(self, x, model, run.sigma, run.gain, thread))
+            run.split(lambda x: Splitting(self, x, model, run.sigma, run.gain, thread, pictures(operator)))
             return (yield from run.steps())

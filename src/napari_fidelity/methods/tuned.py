@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from napari_fidelity.core.errors import DivergedError
 from napari_fidelity.core.precision import autocast
 from napari_fidelity.methods.last_layer import run_network
 from napari_fidelity.methods.views import from_view, to_view
 
 if TYPE_CHECKING:
+    from napari_fidelity.core.step import Result
     from napari_fidelity.methods._network_input import NetworkInput
     from napari_fidelity.methods.last_layer import Change
 
@@ -75,3 +77,20 @@ class TunedNetwork(nn.Module):
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """Return the image that belongs to a measurement."""
         return self.image(self.shown(y))
+
+
+def tuned_network(result: Result[torch.Tensor]) -> nn.Module:
+    """Return the network that a fine-tuning ended with.
+
+    Raises
+    ------
+    DivergedError
+        If there is none, because its last step diverged.
+    """
+    if result.network is None:
+        raise DivergedError(
+            "The fine-tuning diverged, so there is no tuned network to look at",
+            do="Choose a smaller learning rate, or look at the network as it was trained (method apply)",
+        )
+    network: nn.Module = result.network
+    return network

@@ -13,13 +13,13 @@ import torch
 
 from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods._start import filled, found_noise, is_picture, noise_variance, pictures
 from napari_fidelity.methods.base import call_operator, check_measurement, generator
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.noise import GaussianNoise
-from napari_fidelity.uncertainty._inner import follow
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._transforms import draw
 from napari_fidelity.uncertainty.deviation import Confidence
@@ -27,11 +27,11 @@ from napari_fidelity.uncertainty.deviation import Confidence
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_fidelity.methods._follow import Inner, TensorStep
     from napari_fidelity.methods.base import LinearOperator, Method, Network, Steps
     from napari_fidelity.methods.tuned import TunedNetwork
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
-    from napari_fidelity.uncertainty._inner import Inner, TensorStep
     from napari_fidelity.uncertainty._transforms import Transform
     from napari_fidelity.uncertainty.bootstrap import Bootstrap
 
@@ -184,7 +184,7 @@ class Run:
 
     def _meanwhile(self, step: TensorStep) -> TensorStep:
         """Return the step to yield while a sample is being restored: the last one, with the map so far."""
-        errors, index = self.errors, max(0, len(self.history) - 1)
+        errors, index = self.errors, len(self.history) - 1
         estimate = partial(torch.zeros_like, self.x) if errors is None else errors.std
         return Step(index, self.options.samples, step.loss, {}, estimate, self._seconds())
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from napari_fidelity.core.errors import ShapeError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Result, Step
+from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods.base import check_fit
-from napari_fidelity.uncertainty._inner import follow
 
 if TYPE_CHECKING:
+    from napari_fidelity.methods._follow import Inner, TensorStep
     from napari_fidelity.methods.base import LinearOperator, Network
-    from napari_fidelity.uncertainty._inner import Inner, TensorStep
     from napari_fidelity.uncertainty.base import UncertaintyMap
 
 
@@ -54,7 +54,7 @@ def judged(
         def zeros() -> torch.Tensor:
             return torch.zeros_like(y if on_measurement else step.estimate())
 
-        return Step(0, total, step.loss, {}, zeros, step.seconds)
+        return Step(-1, total, step.loss, {}, zeros, step.seconds)
 
     return (yield from follow(options.of.steps(y, operator, model, **known), nothing_yet))
 

@@ -62,14 +62,13 @@ class Passes:
     def meanwhile(self, step: TensorStep) -> TensorStep:
         """Return the step to yield while a method runs for the next pass; ``step`` is its own.
 
-        It has the number of the last pass that is done, and the map so far: 0 where there is none yet.
+        It has the number of the last pass that is done, and the map so far: −1, and 0 everywhere, where there is none yet.
         """
         if self._moments:
             estimate = next(iter(self._moments.values())).std
         else:
             estimate = partial(_nothing_yet, step)
-        index = max(0, self.count - 1)
-        return Step(index, self.total, step.loss, {}, estimate, self._seconds())
+        return Step(self.count - 1, self.total, step.loss, {}, estimate, self._seconds())
 
     def result(self, reason: str, like: torch.Tensor | None = None) -> Result[torch.Tensor]:
         """Return the map, its mean and whatever else there is; the spread of fewer than two images is NaN.

@@ -17,6 +17,7 @@ from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.precision import Precision, autocast
 from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods.base import (
     call_network,
     check_finite_output,
@@ -26,7 +27,7 @@ from napari_fidelity.methods.base import (
     private_copy,
 )
 from napari_fidelity.methods.projection import project, ridge_for
-from napari_fidelity.uncertainty._inner import follow, tuned_network
+from napari_fidelity.methods.tuned import tuned_network
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
 from napari_fidelity.uncertainty.base import Output

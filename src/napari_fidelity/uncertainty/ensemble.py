@@ -10,9 +10,10 @@ from pydantic import Field, model_validator
 
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods.base import check_measurement, generator
 from napari_fidelity.methods.deep_prior import DeepPrior
-from napari_fidelity.uncertainty._inner import follow, tuned_network
+from napari_fidelity.methods.tuned import tuned_network
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
 from napari_fidelity.uncertainty.base import Output

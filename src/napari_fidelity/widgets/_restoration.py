@@ -224,7 +224,8 @@ def _restored(
     try:
         while True:
             last = steps.send(reply) if reply is not None else next(steps)
-            history.append(Record.of(last))
+            if last.index >= 0:
+                history.append(Record.of(last))
             reply = yield _step_news(last, frame, keep=len(history) == 1, passes=passes)
     except StopIteration as end:
         result: Result[Image] = end.value
@@ -247,12 +248,13 @@ def _judged(request: Request) -> Generator[News, str | None, Image | None]:
 
 def _step_news(step: Step[Image], frame: Frame, *, keep: bool = False, passes: bool = False) -> News:
     total = step.total or 0
+    what = f"Pass {step.index + 1}" if passes else f"Iteration {step.index}"
     return News(
         "step",
         make=lambda: Shown(step.estimate(), step.position, frame),
         done=step.block * total + step.index + 1,
         total=step.blocks * total or None,
-        text=(f"Pass {step.index + 1}" if passes else f"Iteration {step.index}") + _slice_words(step),
+        text=("Preparing the first" if step.index < 0 else what) + _slice_words(step),
         keep=keep,
         wait=keep,
     )

@@ -27,13 +27,13 @@ _STARTS = {
         "a classical reconstruction",
         "The least squares solution that agrees with the data as far as the noise allows.",
     ),
-    "denoised": (
-        "the same, denoised",
-        "The least squares solution after the denoiser: what the deep image prior then makes agree with the data.",
+    "red": (
+        "a reconstruction by RED",
+        "What the denoiser alone makes as prior; the deep image prior then makes it agree with the data.",
     ),
     "layer": ("a layer", "Any image on the grid of the result: an earlier result, or one made elsewhere."),
 }
-_NAMED = ("noise", "measurement", "classical", "denoised")
+_NAMED = ("noise", "measurement", "classical", "red")
 _GIVEN = "given"
 
 

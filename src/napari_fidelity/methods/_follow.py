@@ -1,10 +1,8 @@
-"""Running another method inside a map, step by step, so that it can be stopped at any time."""
+"""Running one method within another, step by step, so that it can be stopped at any time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from napari_fidelity.core.errors import DivergedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -19,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def follow(inner: Steps, show: Callable[[TensorStep], TensorStep]) -> Inner:
-    """Run a method to its end within the run of a map.
+    """Run a method to its end within the run of another.
 
     Parameters
     ----------
     inner
         What the method's ``steps`` returned.
     show
-        Makes of each of its steps the one that the map yields meanwhile: with the number of the pass that is being
-        made and the map so far. A pass may take minutes, and nobody can stop a run that does not yield.
+        Makes of each of its steps the one that is yielded meanwhile. A run may take minutes, and nobody can stop
+        one that does not yield.
 
     Returns
     -------
@@ -45,20 +43,3 @@ def follow(inner: Steps, show: Callable[[TensorStep], TensorStep]) -> Inner:
         return end.value, asked
     finally:
         inner.close()
-
-
-def tuned_network(result: Result[torch.Tensor]) -> torch.nn.Module:
-    """Return the network that a fine-tuning ended with.
-
-    Raises
-    ------
-    DivergedError
-        If there is none, because its last step diverged.
-    """
-    if result.network is None:
-        raise DivergedError(
-            "The fine-tuning diverged, so there is no tuned network to look at",
-            do="Choose a smaller learning rate, or look at the network as it was trained (method apply)",
-        )
-    network: torch.nn.Module = result.network
-    return network
