@@ -62,7 +62,7 @@ class Passes:
     def meanwhile(self, step: TensorStep) -> TensorStep:
         """Return the step to yield while a method runs for the next pass; ``step`` is its own.
 
-        It has the number of the last pass that is done, and the map so far: −1, and 0 everywhere, where there is none yet.
+        It has the number of the last pass that is done, −1 before any, and the map so far, 0 at first.
         """
         if self._moments:
             estimate = next(iter(self._moments.values())).std
