@@ -34,7 +34,7 @@ class FRC:
     correlation
         -1 … 1; NaN where one of the images holds nothing.
     count
-        Independent Fourier coefficients of each ring, one of each conjugate pair.
+        Fourier coefficients of each ring, one of each conjugate pair (under a window, neighbours are correlated).
     pixel_size
         Of the finest axis, in ``unit``.
     unit
