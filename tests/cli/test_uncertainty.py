@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +13,19 @@ import torch
 
 from napari_fidelity import Image, read_image, write_image
 from napari_fidelity.cli import main
+from napari_fidelity.cli._map_report import print_report
 from napari_fidelity.cli._on_file import targets
 from napari_fidelity.cli.calibrate import matched
 from napari_fidelity.core.errors import ImageError
+from napari_fidelity.core.step import Result
 from napari_fidelity.io import save_model
 from napari_fidelity.methods import Apply
 from napari_fidelity.operators import Downsample
 from napari_fidelity.pipeline import Recipe
-from napari_fidelity.uncertainty import MAPS, Calibration
+from napari_fidelity.uncertainty import MAPS, Calibration, Dropout
+from napari_fidelity.uncertainty.mask import mask_from
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import MakeNetwork, Scene
 
 A = Downsample(scale=2)
@@ -133,6 +135,15 @@ def test_wrong(words: str, message: str, folder: Path, capsys: pytest.CaptureFix
     assert run(f"{words} --quiet") == 1
     shown = " ".join(capsys.readouterr().err.split())
     assert message.replace(" ", "") in shown.replace(" ", "")
+    assert not (folder / "map.tif").exists()
+
+
+def test_an_empty_map_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was stopped before there was a spread."""
+    empty = Image(np.full((4, 4), np.nan, np.float32), "YX")
+    stopped = Result(empty, (), "stopped; the map is empty", 0.1, {}, maps={"std": empty})
+    print_report(stopped, {"std": Path("map.tif")}, {"data": {}}, Recipe(method=Dropout()), interrupted=True)
+    assert "–" in capsys.readouterr().out
 
 
 def test_files_are_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,6 +245,8 @@ def test_resolution(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (folder / "c.csv").read_text().startswith("frequency (1/µm),raw halves")
     assert run(f"{MODEL} --split pixels --quiet", "frc in.tif") == 0
     assert "every second pixel" in capsys.readouterr().out
+    assert run(f"{MODEL} --csv in.tif --overwrite --quiet", "frc in.tif") == 1
+    assert "measurement itself" in " ".join(capsys.readouterr().err.split())
     write_image(Image(np.zeros((2, 8, 8), np.float32), "ZYX"), "stack.tif")
     assert run(f"{MODEL} --quiet", "frc stack.tif") == 1
 
@@ -252,6 +265,18 @@ def test_a_map_as_the_mask_of_fine_tuning(folder: Path, capsys: pytest.CaptureFi
     write_image(Image(np.full(std.shape, 0.25, np.float32), "YX"), "flat.tif")
     record = found(words.replace("map.tif", "flat.tif"), capsys, "correct in.tif y.tif")
     assert set(np.array(record["recipe"]["method"]["mask"]).ravel()) == {0.25}
+
+
+def test_masks_of_colour_maps_and_damaged_ones(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from napari_fidelity.cli.correct import _read_mask
+
+    values = np.random.default_rng(0).random((6, 7, 3)).astype(np.float32)
+    output = {"name": "std", "title": "Standard deviation", "quantity": "difference"}
+    write_image(Image(values, "YXS", metadata={"napari-fidelity": {"output": output}}), "colour.tif")
+    np.testing.assert_allclose(_read_mask("colour.tif"), mask_from(np.sqrt((values**2).mean(axis=2))), rtol=1e-5)
+    write_image(Image(np.full((24, 28), np.nan, np.float32), "YX"), "nan.tif")
+    assert run("--model net.safetensors --mask nan.tif --quiet", "correct in.tif x.tif") == 1
+    assert "NaN or infinity in 'nan.tif'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_python_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

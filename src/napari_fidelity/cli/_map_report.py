@@ -13,6 +13,8 @@ from napari_fidelity.cli._on_file import kept
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.step import Result
     from napari_fidelity.pipeline import Recipe
@@ -47,7 +49,7 @@ def print_report(
     out.print(_sizes(result))
     out.print(_data(numbers["data"]))
     if numbers["data"].get("whiteness_p", 1) < _WHITE:
-        out.print("The residual is no noise: it has structure that the restored image lacks.")
+        out.print("The residual is not white: the image lacks structure of the data, or follows their noise.")
     for table in _truth(numbers.get("truth", {})):
         out.print(table)
 
@@ -56,9 +58,13 @@ def _sizes(result: Result[Image]) -> Table:
     table = _table("image", "mean", "median", "99th percentile of the size")
     for name, image in result.maps.items():
         known = image.data[np.isfinite(image.data)]
-        cells = [f"{value:.4g}" for value in (known.mean(), np.median(known), np.percentile(np.abs(known), 99))]
-        table.add_row(name, *(cells if known.size else ["–"] * 3))
+        table.add_row(name, *(_sizes_of(known) if known.size else ["–"] * 3))
     return table
+
+
+def _sizes_of(known: NDArray[Any]) -> list[str]:
+    values = (known.mean(), np.median(known), np.percentile(np.abs(known), 99))
+    return [f"{value:.4g}" for value in values]
 
 
 def _data(found: dict[str, float]) -> Table:

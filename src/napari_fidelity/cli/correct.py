@@ -126,15 +126,21 @@ def restore_file(
 
 def _read_mask(path: str) -> Any:
     """Return the weights in a file: those that a map stands for, or the values themselves, of 1 at most."""
-    from napari_fidelity.core.errors import ImageError
+    import numpy as np
+
+    from napari_fidelity.core.errors import ImageError, NonFiniteError
     from napari_fidelity.io import read_image
     from napari_fidelity.uncertainty.mask import mask_from
 
     image = read_image(path)
-    if "S" in image.axes:
-        raise ImageError("A mask is a gray image", found=f"axes {image.axes} in '{path}'", do="Make it gray")
     output = image.metadata.get("napari-fidelity", {}).get("output", {})
     if output.get("quantity", "intensity") != "intensity":
-        return mask_from(image.data)
+        size = np.abs(image.data)
+        # the colours of a pixel have one weight together
+        return mask_from(np.sqrt(np.square(size).mean(axis=image.axes.index("S"))) if "S" in image.axes else size)
+    if "S" in image.axes:
+        raise ImageError("A mask is a gray image", found=f"axes {image.axes} in '{path}'", do="Make it gray")
+    if not np.isfinite(image.data).all():
+        raise NonFiniteError("A mask holds numbers", found=f"NaN or infinity in '{path}'", do="Set them to 0")
     largest = float(image.data.max())
     return image.data / largest if largest > 1 else image.data

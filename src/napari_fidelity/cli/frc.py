@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, err, out, print_json, set_up_logging
 from napari_fidelity.cli._judged import Restoration
 from napari_fidelity.cli._options import RUN, Formation, Running
+from napari_fidelity.core.errors import OutputError
 
 if TYPE_CHECKING:
     from napari_fidelity.metrics import FRC
@@ -52,7 +53,8 @@ def frc(
 
     set_up_logging(quiet=running.silent)
     if csv is not None:
-        check_output(csv, overwrite=overwrite)
+        if check_output(csv, overwrite=overwrite) == source.expanduser().resolve():
+            raise OutputError(f"'{csv}' is the measurement itself", do="Choose another name for the curves")
     image = read_image(source, formation.axes, alpha=formation.alpha)
     recipe = restoration.recipe(formation, running)
     with display(source.name, quiet=running.silent, stop=recipe.stop) as show:

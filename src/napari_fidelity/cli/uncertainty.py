@@ -74,6 +74,7 @@ def uncertainty(
     from napari_fidelity.core.step import drain
     from napari_fidelity.io import read_image
     from napari_fidelity.pipeline import map_recipe, run_recipe
+    from napari_fidelity.pipeline.report import check_truth
 
     set_up_logging(quiet=running.silent)
     chosen, method = chosen_map(map, given(options), calibration)
@@ -90,6 +91,8 @@ def uncertainty(
         if show.interrupt.requested:
             err.print("The image to judge is not finished; nothing was written.")
             return INTERRUPTED
+    if true is not None:
+        check_truth(true, judged)  # now, not when the map is made and written
     with display(chosen.title, quiet=running.silent) as show:
         result = drain(run_recipe(recipe, image, device=running.device, judged=judged), show)
     files = write_all(result, target, writing)

@@ -96,11 +96,7 @@ def truth_report(maps: Mapping[str, Image], restored: Image, truth: Image, recip
     ShapeError
         If truth and restored image have different shapes.
     """
-    if truth.shape != restored.shape or truth.axes != restored.axes:
-        raise ShapeError(
-            "The truth must have the restored image's shape and axes",
-            found=f"{truth.shape} ({truth.axes}) beside {restored.shape} ({restored.axes})",
-        )
+    check_truth(truth, restored)
     name, main = next(iter(maps.items()))
     report: dict[str, Report] = {}
     dims = dimensions(recipe)
@@ -120,6 +116,15 @@ def truth_report(maps: Mapping[str, Image], restored: Image, truth: Image, recip
         ends = maps["lower"].data, maps["upper"].data
         report["intervals"] = {"coverage": coverage(*ends, truth.data), "width": width(*ends)}
     return report
+
+
+def check_truth(truth: Image, restored: Image) -> None:
+    """Raise :class:`ShapeError` where a truth does not have the restored image's shape and axes."""
+    if truth.shape != restored.shape or truth.axes != restored.axes:
+        raise ShapeError(
+            "The truth must have the restored image's shape and axes",
+            found=f"{truth.shape} ({truth.axes}) beside {restored.shape} ({restored.axes})",
+        )
 
 
 def last_scores(result: Result[Image]) -> Report:
