@@ -27,7 +27,6 @@ from napari_fidelity.methods.base import (
     private_copy,
 )
 from napari_fidelity.methods.projection import project, ridge_for
-from napari_fidelity.methods.tuned import tuned_network
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
 from napari_fidelity.uncertainty.base import Output
@@ -99,6 +98,8 @@ class Dropout(DeviationMap):
         DivergedError
             If the fine-tuning diverged, so that there is no tuned network.
         """
+        from napari_fidelity.methods.tuned import tuned_network  # it loads torch
+
         started = time.perf_counter()
         y, weights = check_measurement(y, weights)
         self._check(model)

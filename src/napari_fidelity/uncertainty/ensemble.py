@@ -13,7 +13,6 @@ from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods.base import check_measurement, generator
 from napari_fidelity.methods.deep_prior import DeepPrior
-from napari_fidelity.methods.tuned import tuned_network
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
 from napari_fidelity.uncertainty.base import Output
@@ -153,6 +152,7 @@ class Ensemble(DeviationMap):
 
     def _members(self, task: Task, tuned: Result[torch.Tensor] | None) -> list[Member]:
         """Return the members; ``tuned`` is what a fine-tuning gave whose network is to be looked at."""
+        from napari_fidelity.methods.tuned import tuned_network  # both load torch
         from napari_fidelity.uncertainty import _members as of
 
         if self.differs_in == "models":
