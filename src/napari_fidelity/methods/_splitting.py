@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LEAST_SIGMA = 8 / 255  # that the denoiser is told: the network's images have errors of their own
 _LEAST_OF_SAMPLES = 2 / 255  # where the measurement is no picture of the image: its noise spreads over all of it
 _GROWTH = 0.06  # of β, as published for denoising
-_MOST = 3.0  # times what β was at first
+_MOST = 1.5  # times what β was at first
 _LEAST_WEIGHT = 0.05  # of β and μ, as published for measurements with little noise
 _WEIGHT = 47.0  # of the noise's variance: 0.5 at σ = 25/255, as published for denoising
 
