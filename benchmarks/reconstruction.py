@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from _common import Rows, clock, markdown, parse, publish
 from _reconstruction import SIGMA, TASKS, Problem
+from imageio.v3 import imread, imwrite
 
 from napari_fidelity.denoisers import BM3D, NLM, TV, Denoiser, NetworkDenoiser
 from napari_fidelity.io import load_model
@@ -48,6 +49,7 @@ METHODS: dict[str, Callable[[Problem], Method]] = {
     "deepred-mataev2019": published,
 }
 SIMPLE = ("start", "classical", "tv", *PLAIN)
+SHOWN = ("tomography", "fourier")  # tasks whose images are drawn
 
 
 def main() -> None:
@@ -70,13 +72,21 @@ def main() -> None:
 
 def measure(problem: Problem, method: str, args: Any) -> dict[str, Any]:
     """Return PSNR and seconds of one method on one problem."""
+    row, image = measured(problem, method, args)
+    if problem.task in SHOWN:
+        keep(image, args.out / "images" / f"{problem.task}_{problem.name}_{method}.png")
+    return row
+
+
+def measured(problem: Problem, method: str, args: Any) -> tuple[dict[str, Any], torch.Tensor]:
+    """Return what :func:`measure` does, and the image."""
     if method in METHODS:
         curve = args.out / "curves" / f"{problem.task}_{problem.name}_{method}.csv"
         return follow(problem, METHODS[method](problem), curve, args.iterations, args.budget)
     started = clock()
     if method == "tv":
         image, best = total_variation(problem)
-        return {"psnr": round(best, 3), "seconds": round(clock() - started, 2)}
+        return {"psnr": round(best, 3), "seconds": round(clock() - started, 2)}, image
     if method in PLAIN:
         sigma = SIGMA if problem.task == "denoise" else estimated(problem)
         network = load_model("drunet-s") if PLAIN[method].needs_network else None
@@ -85,10 +95,18 @@ def measure(problem: Problem, method: str, args: Any) -> dict[str, Any]:
     else:
         start = "measurement" if method == "start" else method
         image = starting_image(start, problem.y, problem.operator, noise=problem.noise)
-    return {"psnr": round(problem.score(image), 3), "seconds": round(clock() - started, 3)}
+    return {"psnr": round(problem.score(image), 3), "seconds": round(clock() - started, 3)}, image
 
 
-def follow(problem: Problem, method: Method, file: Path, iterations: int, budget: float) -> dict[str, Any]:
+def keep(image: torch.Tensor, file: Path) -> None:
+    """Write a gray image, as it is seen in [0, 1]."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    imwrite(file, image[0, 0].clamp(0, 1).mul(255).round().byte().cpu().numpy())
+
+
+def follow(
+    problem: Problem, method: Method, file: Path, iterations: int, budget: float
+) -> tuple[dict[str, Any], torch.Tensor]:
     """Run a method, writing PSNR over seconds as it goes; scoring is not timed."""
     network = load_model("drunet-s") if method.default_model() else None
     stop = Budget(iterations=iterations - 1) if iterations else None
@@ -109,12 +127,12 @@ def follow(problem: Problem, method: Method, file: Path, iterations: int, budget
                 break
             spent += clock() - started
             reply = "the seconds are used up" if budget and spent > budget else None
-            if step.index < 20 or step.index % 25 == 0:
+            if 0 <= step.index < 20 or step.index % 25 == 0:
                 score = problem.score(step.estimate())
                 best = max(best, score)
                 writer.writerow([step.index, round(spent, 2), round(score, 3)])
                 text.flush()
-    return {
+    row = {
         "psnr": round(problem.score(result.image), 3),
         "seconds": round(spent, 1),
         "iterations": result.history[-1].index + 1,
@@ -122,6 +140,7 @@ def follow(problem: Problem, method: Method, file: Path, iterations: int, budget
         "reason": result.stop_reason,
         "threads": torch.get_num_threads(),
     }
+    return row, result.image
 
 
 def estimated(problem: Problem) -> float:
@@ -179,6 +198,7 @@ def tables(rows: Rows, out: Path) -> None:
         parts.append(f"## {task}\n\n" + markdown(["method", *images], lines))
     publish(out / "reconstruction.md", "Reconstruction without training data", [NOTE, *parts])
     figure(out)
+    pictures(rows, out)
 
 
 def cell(rows: Rows, task: str, image: str, method: str) -> str:
@@ -236,6 +256,31 @@ def figure(out: Path) -> None:
         axis.set_visible(False)
     drawing.tight_layout()
     drawing.savefig(out / "reconstruction.png", dpi=110)
+
+
+def pictures(rows: Rows, out: Path) -> None:
+    """Draw what each method makes of the phantom and the slice."""
+    import matplotlib.pyplot as plt
+
+    methods = [m for m in ("start", "tv", "red", "dip", "deepred") if list((out / "images").glob(f"*_{m}.png"))]
+    lines = [(task, image) for task in SHOWN for image in ("phantom", "slice")]
+    if not methods:
+        return
+    drawing, axes = plt.subplots(4, len(methods), figsize=(2.1 * len(methods), 9), squeeze=False)
+    for line, (task, image) in zip(axes, lines, strict=True):
+        for axis, method in zip(line, methods, strict=True):
+            axis.set_axis_off()
+            file = out / "images" / f"{task}_{image}_{method}.png"
+            if file.exists():
+                axis.imshow(imread(file), cmap="gray", vmin=0, vmax=255)
+                psnr = rows.find(task=task, image=image, method=method)[0]["psnr"]
+                axis.set_title(f"{NAMES.get(method, method)}, {psnr:.1f} dB", fontsize="small")
+        line[0].text(-0.08, 0.5, task, rotation=90, va="center", ha="right", transform=line[0].transAxes)
+    drawing.tight_layout()
+    drawing.savefig(out / "medical.png", dpi=110)
+
+
+NAMES = {"start": "adjoint", "tv": "TV", "red": "RED", "dip": "DIP", "deepred": "DeepRED"}
 
 
 if __name__ == "__main__":
