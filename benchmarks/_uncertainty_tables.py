@@ -34,7 +34,7 @@ at the image, and cannot see what was added afterwards. Bootstrap: of the tuned 
 samples.""",
     "faint": "The same with a height of 5 gray levels, less than the error of most results.",
     "intervals": f"""\
-Crops of {CROP}² px of nine photographs of ../shared/data, ×2 smaller, noise of 2 gray levels, edsr-s-x2
+Crops of {CROP}² px of nine photographs, ×2 smaller, noise of 2 gray levels, edsr-s-x2
 and projection, {CROP_PASSES} samples or passes. Split by photograph in two folds, each calibrated on all
 crops of the other: {", ".join(FOLDS[0])} | {", ".join(FOLDS[1])}. Every photograph is held out once.
 Plain: ± 1.645 standard deviations as they are; constant: the same width everywhere; photographs: lowest
