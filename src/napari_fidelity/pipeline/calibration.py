@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_fidelity.core.blocks import planes
 from napari_fidelity.core.errors import OptionError, ShapeError
 from napari_fidelity.core.step import drain
 from napari_fidelity.pipeline.assessment import map_recipe
-from napari_fidelity.pipeline.report import last_scores
+from napari_fidelity.pipeline.report import scores_by_block
 from napari_fidelity.pipeline.restoration import run_recipe
 from napari_fidelity.uncertainty import Pair, calibrate
 from napari_fidelity.uncertainty.deviation import DeviationMap
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from napari_fidelity.core.arrays import Image
-    from napari_fidelity.core.step import Step
+    from napari_fidelity.core.blocks import Channels, Spatial
+    from napari_fidelity.core.step import Result, Step
     from napari_fidelity.methods.base import Network
     from napari_fidelity.pipeline.recipe import Recipe
     from napari_fidelity.uncertainty import Calibration, UncertaintyMap
@@ -34,6 +36,10 @@ def calibrate_images(
     on_step: Callable[[Step[Image]], str | None] | None = None,
 ) -> Calibration:
     """Restore measurements, map their uncertainty, and find what the maps have to be multiplied with.
+
+    What the recipe restores at once counts as an image of its own, as it is given intervals of its own: each
+    slice, or each volume; each channel where these are restored one by one. The slices of one stack hang together:
+    they say less than as many images.
 
     Parameters
     ----------
@@ -53,7 +59,7 @@ def calibrate_images(
     Raises
     ------
     OptionError
-        If the map is none of standard deviations, or there are no pairs.
+        If the map is none of standard deviations, or there are no pairs whose truth is known.
     ShapeError
         If a true image does not have the shape of its restored one.
     """
@@ -79,8 +85,21 @@ def calibrate_images(
             )
         shown = drain(run_recipe(full, measurement, network, device=device, judged=restored), look)
         model = (shown.provenance["recipe"].get("model") or {}).get("sha256")
-        truth_data = np.asarray(truth.data, np.float64)
-        found.append(Pair(restored.data, shown.maps["std"].data, truth_data, last_scores(shown)))
+        found += _pairs(restored, shown, truth, full.spatial, full.channels_of(measurement))
     options = full.method
     assert isinstance(options, DeviationMap)
     return calibrate(found, options, operator=recipe.operator, model=model)
+
+
+def _pairs(
+    restored: Image, shown: Result[Image], truth: Image, spatial: Spatial, channels: Channels
+) -> list[Pair]:
+    """Return an image's blocks with their maps beside the truth; those of which nothing is known are left out."""
+    images = (restored, shown.maps["std"], truth.replace(data=np.asarray(truth.data, np.float64)))
+    blocks = zip(*(planes(image, spatial, channels) for image in images), strict=True)
+    scores = scores_by_block(shown)
+    return [
+        Pair(estimate.data, std.data, true.data, scores[number])
+        for number, (estimate, std, true) in enumerate(blocks)
+        if np.isfinite(true.data).any()
+    ]

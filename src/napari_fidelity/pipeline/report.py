@@ -127,10 +127,9 @@ def check_truth(truth: Image, restored: Image) -> None:
         )
 
 
-def last_scores(result: Result[Image]) -> Report:
-    """Return the scores that a run ended with; means over slices or volumes."""
-    last = {record.block: record.scores for record in result.history}
-    return means([*last.values()])
+def scores_by_block(result: Result[Image]) -> dict[int, Report]:
+    """Return the scores that each slice or volume of a run ended with, by its number."""
+    return {record.block: dict(record.scores) for record in result.history}
 
 
 def means(numbers: Sequence[Mapping[str, float | None]]) -> Report:
