@@ -18,7 +18,6 @@ from napari_fidelity.uncertainty import Ensemble
 
 if TYPE_CHECKING:
     from conftest import MakeNetwork, Scene
-
     from napari_fidelity.uncertainty import Calibration
 
 A = Downsample(scale=2)

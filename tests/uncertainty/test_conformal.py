@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from napari_fidelity.core.errors import NonFiniteError, OptionError, OutputError, RecipeError, ShapeError
-from napari_fidelity.methods import Apply, Project
+from napari_fidelity.core.options import Options
+from napari_fidelity.denoisers import TV
+from napari_fidelity.methods import RED, Apply, Project
 from napari_fidelity.networks.adapters import GrayThroughRGB
-from napari_fidelity.operators import Downsample, GaussianNoise, Identity
+from napari_fidelity.operators import Downsample, GaussianNoise, Identity, Mask
+from napari_fidelity.uncertainty._made_for import settings_of
 from napari_fidelity.uncertainty.conformal import Calibration, Pair, calibrate, intervals
-from napari_fidelity.uncertainty.deviation import DeviationMap
-from napari_fidelity.uncertainty.shift import compare, spectral_slope, statistics_of, with_std
+from napari_fidelity.uncertainty.deviation import Confidence, DeviationMap
+from napari_fidelity.uncertainty.shift import Verdict, compare, spectral_slope, statistics_of, with_std
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,20 +152,77 @@ def test_too_few_images_to_tell() -> None:
     shift = two.shift({"slope": 50.0})
     assert math.isnan(shift.p_value) and not shift.void
     assert math.isnan(two.shift({}).p_value)
+    verdict = two.verdict(0.5, {"slope": 2.0})  # as many as the level needs
+    assert two.guaranteed(0.5) and not verdict.holds
+    assert "not tested whether the image is like" in verdict.words and "at least 3" in verdict.words
+
+
+def test_likeness_that_cannot_be_tested_is_told(calibration: Calibration) -> None:
+    mute = calibration.replace(statistics={})  # a file without them
+    other = calibration.replace(statistics={"std_to_contrast": (0.1,) * calibration.count})
+    for one, found in (
+        (mute, {"slope": 2.0}),
+        (other, {"slope": 2.0}),
+        (calibration, {}),
+        (calibration, {"slope": math.nan}),
+    ):
+        verdict = one.verdict(0.9, found)
+        assert not verdict.holds and math.isnan(verdict.shift.p_value)
+        assert "not tested whether the image is like" in verdict.words and "nothing is known" in verdict.words
+
+
+def test_a_number_that_is_none_does_not_hide_the_others() -> None:
+    usual = {"std_to_contrast": (0.1, 0.1, 0.1, 0.1), "slope": (2.0, 2.1, 1.9, 2.0)}
+    assert compare(usual, {"std_to_contrast": math.nan, "slope": 9.0}).void
 
 
 def test_another_recipe_voids_the_guarantee(network: Any) -> None:
     model = network()
     pairs = [pair(seed) for seed in range(12)]
     calibration = calibrate(pairs, Plain(), operator=Downsample(scale=2), model="0" * 64)
-    usual = {"slope": 2.0}
-    assert calibration.verdict(0.9, usual, Downsample(scale=2), None).holds
-    assert "formation model" in calibration.verdict(0.9, usual, Downsample(scale=4)).words
+
+    def verdict(operator: Any, model: Any = None) -> Verdict:
+        return calibration.verdict(0.9, {"slope": 2.0}, calibration.differences(operator, model))
+
+    assert verdict(Downsample(scale=2)).holds
+    assert "formation model" in verdict(Downsample(scale=4)).words
     model.info = type("Info", (), {"sha256": "1" * 64})()
     for seen in (model, GrayThroughRGB(model)):
-        assert "another network" in calibration.verdict(0.9, usual, Downsample(scale=2), seen).words
+        assert "another network" in verdict(Downsample(scale=2), seen).words
     nameless = network()  # from code, without a file: nothing tells that it is the same
-    assert "another network" in calibration.verdict(0.9, usual, Downsample(scale=2), nameless).words
+    assert "another network" in verdict(Downsample(scale=2), nameless).words
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_passes_do_not_put_large_arrays_into_text(named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the judged image and the start nor, from pass to pass, the operator's mask."""
+    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    operator = Mask(mask=np.ones((16, 16)))
+    of = RED(denoiser=TV(), start=np.zeros((16, 16)))
+    calibration = calibrate([pair(seed) for seed in range(3)], Plain(of=of), operator=operator if named else None)
+    map = Plain(of=of, calibration=calibration, image=x[0, 0].numpy())
+    encoded: list[object] = []
+    plain = Options.to_plain
+
+    def to_plain(self: Options) -> dict[str, Any]:
+        parts = (self, getattr(self, "of", None))
+        arrays = [value for part in parts if part is not None for value in vars(part).values()]
+        encoded.extend(value for value in arrays if isinstance(value, np.ndarray))
+        return plain(self)
+
+    monkeypatch.setattr(Options, "to_plain", to_plain)
+    confidence = Confidence(map, x, x, operator, None, noise=GaussianNoise(sigma=0.1))
+    for _ in range(3):
+        confidence.scores(0.1 * torch.ones_like(x))
+    assert len(encoded) == named
+
+
+def test_a_calibration_knows_its_settings_without_images() -> None:
+    x = np.zeros((4, 4))
+    with_images = Plain(of=RED(denoiser=TV(), start=x), image=x, level=0.7)
+    plain = settings_of(with_images)
+    assert set(plain) == {"kind", "of"} and "start" not in plain["of"]
+    assert settings_of(Plain(of=RED(denoiser=TV())))["of"]["start"] == RED().start
 
 
 def test_another_map_is_refused(calibration: Calibration) -> None:

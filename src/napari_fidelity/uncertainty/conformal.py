@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from napari_fidelity.core.errors import OptionError, RecipeError
 from napari_fidelity.core.options import Array, Options
 from napari_fidelity.uncertainty._conformal import LEVELS, believed, covered, needed, smallest_factor
+from napari_fidelity.uncertainty._made_for import plain_operator, settings_of, sha256_of
 from napari_fidelity.uncertainty.shift import STATISTICS, Shift, Verdict, compare
 
 if TYPE_CHECKING:
@@ -128,10 +129,10 @@ class Calibration(Options):
         """
         return compare(self.statistics, statistics)
 
-    def verdict(
-        self, level: float, statistics: Mapping[str, float], operator: object = None, model: object = None
-    ) -> Verdict:
+    def verdict(self, level: float, statistics: Mapping[str, float], differences: Sequence[str] = ()) -> Verdict:
         """Say whether the coverage of an image's intervals is guaranteed.
+
+        It is not where nothing tells whether the image is like those calibrated on.
 
         Parameters
         ----------
@@ -139,14 +140,16 @@ class Calibration(Options):
             Share of the pixels that are to lie within.
         statistics
             As for :meth:`shift`.
-        operator, model
-            Image formation model and network that made the image.
+        differences
+            What :meth:`differences` says of the image formation model and the network that made the image.
         """
         shift = self.shift(statistics)
         percent = f"{100 * level:g} %"
-        reasons = self._differences(operator, model)
+        reasons = [*differences]
         if shift.void:
             reasons.append(f"{shift.words} (p = {shift.p_value:.1g})")
+        if not shift.tested:
+            reasons.append(f"not tested whether the image is like those calibrated on: {shift.words}")
         if not self.guaranteed(level):
             needed = math.ceil(level / (1 - level) - 1e-9)
             reasons.append(f"{percent} needs at least {needed} calibration images, there are {self.count}")
@@ -157,12 +160,19 @@ class Calibration(Options):
         )
         return Verdict(True, words, shift)
 
-    def _differences(self, operator: object, model: object) -> list[str]:
-        plain = operator.to_plain() if isinstance(operator, Options) else None
+    def differences(self, operator: object = None, model: object = None) -> list[str]:
+        """Say why an image that was made by them is none that the calibration is for; empty if it is.
+
+        Parameters
+        ----------
+        operator, model
+            Image formation model and network.
+        """
         reasons = []
-        if self.operator is not None and plain != self.operator:
+        # an operator holds arrays: it is put into words only where the calibration names one
+        if self.operator is not None and plain_operator(operator) != self.operator:
             reasons.append("the calibration belongs to another image formation model")
-        if self.model is not None and model is not None and _sha256(model) != self.model:
+        if self.model is not None and model is not None and sha256_of(model) != self.model:
             reasons.append("the calibration belongs to another network")
         return reasons
 
@@ -226,21 +236,6 @@ class Calibration(Options):
             ) from error
 
 
-def _sha256(model: object) -> str | None:
-    """Return the hash of a network's file, adapters or not; ``None`` where it has none."""
-    from napari_fidelity.networks.adapters import innermost  # not before it is needed: it loads torch
-
-    return getattr(getattr(innermost(model), "info", None), "sha256", None) or None
-
-
-def settings_of(options: UncertaintyMap) -> dict[str, Any]:
-    """Return the settings of a map that a calibration depends on, as plain values: without images."""
-    plain = options.to_plain()
-    images = {name for name in ("start", "mask") if not isinstance(plain["of"].get(name), str)}
-    plain["of"] = {name: value for name, value in plain["of"].items() if name not in images}
-    return {name: value for name, value in plain.items() if name not in ("image", "calibration", "level")}
-
-
 def calibrate(
     pairs: Sequence[Pair], options: UncertaintyMap, *, operator: object = None, model: str | None = None
 ) -> Calibration:
@@ -275,7 +270,7 @@ def calibrate(
     common = [name for name in STATISTICS if all(name in pair.statistics for pair in pairs)]
     return Calibration(
         map=settings_of(options),
-        operator=operator.to_plain() if isinstance(operator, Options) else None,
+        operator=plain_operator(operator),
         model=model,
         factors=factors,
         statistics={name: tuple(float(pair.statistics[name]) for pair in pairs) for name in common},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC
-from math import isnan
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
@@ -79,9 +78,11 @@ class Confidence:
         weights: torch.Tensor | None = None,
         seed: int = 0,
     ) -> None:
+        self._options, self._x = options, x
+        self._differences: list[str] = []
         if options.calibration is not None:
             options.calibration.check(options)
-        self._options, self._x, self._made_by = options, x, (operator, model)
+            self._differences = options.calibration.differences(operator, model)
         self._statistics = statistics_of(x, y, operator, noise=noise, weights=weights, seed=seed)
 
     def scores(self, std: torch.Tensor) -> dict[str, float]:
@@ -90,8 +91,8 @@ class Confidence:
         calibration = self._options.calibration
         if calibration is None:
             return scores
-        verdict = calibration.verdict(self._options.level, scores, *self._made_by)
-        told = {} if isnan(verdict.shift.p_value) else {"shift_p": verdict.shift.p_value}
+        verdict = calibration.verdict(self._options.level, scores, self._differences)
+        told = {"shift_p": verdict.shift.p_value} if verdict.shift.tested else {}
         return {**scores, **told, "guaranteed": float(verdict.holds)}
 
     def maps(self, std: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -108,4 +109,4 @@ class Confidence:
         if calibration is None:
             return ""
         scores = with_std(self._statistics, self._x, std)
-        return calibration.verdict(self._options.level, scores, *self._made_by).words
+        return calibration.verdict(self._options.level, scores, self._differences).words

@@ -50,6 +50,11 @@ class Shift:
     words: str
 
     @property
+    def tested(self) -> bool:
+        """Whether it could be told how likely the image is."""
+        return not math.isnan(self.p_value)
+
+    @property
     def void(self) -> bool:
         """Whether the image is so different that nothing can be guaranteed."""
         return self.p_value < UNLIKELY
@@ -76,9 +81,9 @@ def compare(usual: Mapping[str, Sequence[float]], found: Mapping[str, float]) ->
     usual
         For each statistic the numbers of the others.
     found
-        Those of the new image; statistics that are not among ``usual`` are ignored.
+        Those of the new image; statistics that are not among ``usual``, or not finite, are ignored.
     """
-    known = [name for name in usual if name in found]
+    known = [name for name in usual if name in found and np.isfinite([found[name], *usual[name]]).all()]
     if not known:
         return Shift(math.nan, "nothing is known by which the image could be compared")
     if len(usual[known[0]]) < _FEWEST:
