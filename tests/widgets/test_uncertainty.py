@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from qtpy.QtWidgets import QApplication
 
+from napari_fidelity import Image
 from napari_fidelity.core.step import drain
 from napari_fidelity.denoisers import TV
+from napari_fidelity.io import save_model
 from napari_fidelity.methods import RED, FineTune, Project
 from napari_fidelity.operators import Downsample, GaussianNoise
 from napari_fidelity.pipeline import ModelReference, Recipe, run_recipe
-from napari_fidelity.uncertainty import Bootstrap, Dropout, NullSpace, Residual
+from napari_fidelity.pipeline.calibration import calibrate_images
+from napari_fidelity.uncertainty import Bootstrap, Dropout, Ensemble, NullSpace, Residual
 from napari_fidelity.widgets._layers import Source, add_result
 from napari_fidelity.widgets._triton import keep_triton_out
 from napari_fidelity.widgets.uncertainty import UncertaintyWidget
@@ -149,7 +153,8 @@ def test_what_the_network_invented(
     use(dock, Residual())
     left = done(dock, qtbot)
     assert left.data.shape == (16, 18) and left.contrast_limits[0] < 0
-    assert left.colormap.name == "blue-white-red" and not dock.view.colours.isEnabled()
+    assert left.colormap.name == "blue-white-red" and dock.view.colours.isHidden()
+    assert left.colorbar.visible and not shown.colorbar.visible  # of one map at a time
     np.testing.assert_allclose(left.scale, viewer.layers["cells"].scale)
 
 
@@ -196,9 +201,15 @@ def test_doubtful_regions_are_labelled_measured_and_found_again(dock: Uncertaint
     before = (labels.data > 0).sum()
     dock.regions.percentile.setValue(90)  # the labels follow
     qtbot.waitUntil(lambda: 0 < (labels.data > 0).sum() < before, timeout=SECONDS)
-    labels.data[:2, :2] = 7  # the user paints
+    labels.data[:2, :2] = 7  # the user edits
+    dock.regions.percentile.setValue(80)
+    qtbot.waitUntil(lambda: "edited" in dock.regions.note.text(), timeout=SECONDS)
+    assert labels.data[0, 0] == 7
     other = labelled(dock, qtbot)
     assert other is not labels and labels.data[0, 0] == 7
+    other.paint((4, 4), 9)  # with napari's brush, while the regions are being found
+    last = labelled(dock, qtbot)
+    assert last is not other and other.data[4, 4] == 9
 
 
 def test_a_map_of_the_measurement_alone_makes_its_result(dock: UncertaintyWidget, qtbot: Any) -> None:
@@ -291,6 +302,50 @@ def test_what_cannot_be_done_says_so(make_napari_viewer: Callable[..., Any], sce
     use(dock, Dropout())
     assert run(dock, qtbot).kind == "failed"
     assert "Dropout needs a method with a restoration network" in said(dock)
+
+
+def test_intervals_of_a_calibration_and_of_one_for_another_network(
+    make_napari_viewer: Callable[..., Any], scene: Any, model_file: Path, network: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    truths = [scene(24, 28, seed=seed) for seed in range(1, 11)]
+    images = [(Image(seen(truth), "YX"), Image(truth, "YX")) for truth in truths]
+    recipe = Recipe(
+        operator=Downsample(scale=2),
+        method=Project(),
+        noise=GaussianNoise(sigma=0.02),
+        model=ModelReference(name=str(model_file)),
+    )
+    calibrate_images(images, Ensemble(members=3), recipe, device="cpu").save(tmp_path / "ten.json")
+    viewer = make_napari_viewer()
+    measured = seen(scene(24, 28, seed=20))
+    restored(viewer, measured, Project(), model=recipe.model)
+    dock = add_dock(viewer)
+    use(dock, Ensemble(members=3))
+    dock.map.calibration.read(str(tmp_path / "ten.json"))
+    assert "10 images (ten.json)" in dock.map.calibration.note.text()
+    done(dock, qtbot)
+    lower, upper = (viewer.layers[f"restored – ensemble, {name}"] for name in ("lower", "upper"))
+    result = viewer.layers["restored"]
+    assert lower.data.shape == result.data.shape
+    assert (lower.data <= result.data).all() and (result.data <= upper.data).all()
+    assert (lower.data < upper.data).mean() > 0.9 and lower.colormap.name == "gray"
+    assert "intervals cover 90 %" in said(dock)
+    assert "coverage guaranteed</td><td align='right'>yes" in dock.view.numbers.text()
+    assert dock.view.void.isHidden()
+
+    save_model(network(n_feats=4), tmp_path / "other.safetensors", licence="CC0")
+    other = ModelReference(name=str(tmp_path / "other.safetensors"))
+    dock.judged.layer.value = restored(viewer, measured, Project(), model=other)
+    done(dock, qtbot)
+    words = "Guarantee void: the calibration belongs to another network"
+    assert dock.view.void.text().startswith(words) and dock.view.void.isVisibleTo(dock)
+    assert "void" in said(dock)
+
+
+def seen(truth: Any) -> Any:
+    """What a measurement shows of an image, at half its size."""
+    data = Downsample(scale=2).A(torch.from_numpy(truth)[None, None])[0, 0].numpy()
+    return (data + np.random.default_rng(0).normal(0, 0.02, data.shape)).astype(np.float32)
 
 
 def test_void_guarantees_are_said_plainly() -> None:

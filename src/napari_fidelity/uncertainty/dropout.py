@@ -68,6 +68,7 @@ class Dropout(DeviationMap):
         False,
         description="Make the map of the network as it was trained too, with the same random numbers: before "
         "and after fine-tuning.",
+        json_schema_extra={"words": "before tuning, too"},
     )
     precision: Precision = Field(
         "float32",

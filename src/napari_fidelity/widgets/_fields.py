@@ -86,10 +86,10 @@ def none_of(info: FieldInfo) -> str | None:
 
 
 def label(name: str, info: FieldInfo) -> str:
-    """Return an option's name in words with its unit: ``learning rate``, ``level (dB)``."""
-    extra = info.json_schema_extra
-    unit = extra.get("unit") if isinstance(extra, dict) else None
-    words = name.replace("_", " ")
+    """Return an option's name, or its own words where it has some, with its unit: ``level (dB)``."""
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    unit = extra.get("unit")
+    words = str(extra.get("words", name.replace("_", " ")))
     return f"{words} ({unit})" if unit else words
 
 

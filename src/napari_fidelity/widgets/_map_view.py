@@ -113,19 +113,18 @@ class MapView(QWidget):
         set_note(self.void, void_words(record))
 
     def _show_look(self, layer: Layer) -> None:
-        """Show how the map looks, without changing it."""
-        widgets = (self.colours, self.bar, self.over)
+        """Show how the map looks, without changing it; the colour bar goes from the other maps to it."""
+        widgets = (self.colours, self.over)
         for widget in widgets:
             widget.blockSignals(True)
         at = self.colours.findData(colours_of(layer))
         if at >= 0:
             self.colours.setCurrentIndex(at)
-        self.colours.setEnabled(not signed(layer))
+        self.colours.setVisible(not signed(layer))  # those have colours of their own
         self.over.setChecked(lies_over(layer))
-        if hasattr(layer, "colorbar"):
-            self.bar.setChecked(bool(layer.colorbar.visible))
         for widget in widgets:
             widget.blockSignals(False)
+        self._show_bar(self.bar.isChecked())
 
     def _paint(self, _: Any = None) -> None:
         layer = self.layer.value
@@ -133,8 +132,10 @@ class MapView(QWidget):
             paint(layer, self.colours.currentData(), over=self.over.isChecked())
 
     def _show_bar(self, shown: bool) -> None:
-        if self.layer.value is not None and hasattr(self.layer.value, "colorbar"):
-            self.layer.value.colorbar.visible = shown
+        """Show the colour bar of the map that is looked at: several in a row do not say whose they are."""
+        for layer in self.layer.choices:
+            if hasattr(layer, "colorbar"):
+                layer.colorbar.visible = shown and layer is self.layer.value
 
     def _lay_over(self, over: bool) -> None:
         """Put the map on top of its image, or take it off again."""

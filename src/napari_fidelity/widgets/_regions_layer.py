@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The regions of a map, with the threshold they lie above and their share of its pixels."""
+    """The regions of a map, with the threshold they lie above and their share of its pixels.
+
+    Attributes
+    ----------
+    checksum
+        Of the labels.
+    untouched
+        Whether the labels that were shown before were still as they had been made.
+    """
 
     labels: NDArray[np.int32]
     regions: list[Region]
@@ -35,9 +43,13 @@ class Found:
     percentile: float
     least: int
     share: float
+    checksum: int
+    untouched: bool
 
 
-def find(data: NDArray[Any], axes: Sequence[int], percentile: float, least: int) -> Found:
+def find(
+    data: NDArray[Any], axes: Sequence[int], percentile: float, least: int, before: tuple[Any, int] | None = None
+) -> Found:
     """Find the regions of a map; for a worker.
 
     Parameters
@@ -48,12 +60,16 @@ def find(data: NDArray[Any], axes: Sequence[int], percentile: float, least: int)
         Those along which a region extends.
     percentile, least
         As for :func:`threshold_at` and :func:`doubtful_regions`.
+    before
+        Labels that are shown, and their checksum when they were made.
     """
     from napari_fidelity.uncertainty.regions import doubtful_regions, share, threshold_at
 
     threshold = threshold_at(data, percentile)
     labels, regions = doubtful_regions(data, threshold, least=least, spatial_axes=axes)
-    return Found(labels, regions, threshold, percentile, least, share(regions, data))
+    untouched = before is not None and _checksum(before[0]) == before[1]
+    part = share(regions, data)
+    return Found(labels, regions, threshold, percentile, least, part, _checksum(labels), untouched)
 
 
 class Regions:
@@ -62,7 +78,8 @@ class Regions:
     def __init__(self, viewer: ViewerModel, shown: Layer) -> None:
         self.viewer, self.map = viewer, shown
         self.layer: Layer | None = None
-        self._painted = 0  # checksum of what was written here
+        self._checksum = 0  # of what was written here
+        self._painted = False  # with napari's brush and the like
         letters = guess_axes(shown)
         recipe = record_of(shown).get("recipe", {})
         spatial = recipe.get("spatial", "YX") if isinstance(recipe, dict) else "YX"
@@ -79,21 +96,35 @@ class Regions:
 
     @property
     def shown(self) -> bool:
-        """Whether the labels are in the viewer, as they were made."""
-        layer = self.layer
-        return layer is not None and layer in self.viewer.layers and _checksum(layer.data) == self._painted
+        """Whether the labels are in the viewer."""
+        return self.layer is not None and self.layer in self.viewer.layers
+
+    @property
+    def written(self) -> tuple[Any, int] | None:
+        """The labels that are shown and the checksum of what was written, to be compared in a worker."""
+        return (self.layer.data, self._checksum) if self.shown and self.layer is not None else None
+
+    def ours(self, found: Found) -> bool:
+        """Whether the labels are in the viewer as they were made, so that others may replace them."""
+        return self.shown and found.untouched and not self._painted
 
     def show(self, found: Found) -> None:
         """Show labels; in a new layer where the one before is gone or has been edited."""
-        if self.shown and self.layer is not None:
+        if self.ours(found) and self.layer is not None:
             self.layer.data = found.labels
         else:
             name = f"{self.map.name} – doubtful"
             geometry = geometry_of(self.map)
             self.layer = self.viewer.add_labels(found.labels, name=name, opacity=0.9, **geometry)
             self.layer.contour = 1
+            self._painted = False
+            self.layer.events.labels_update.connect(self._edited)
         self.layer.metadata = {**self.layer.metadata, KEY: {"view": "regions", "threshold": found.threshold}}
-        self._painted = _checksum(found.labels)
+        self._checksum = found.checksum
+
+    def _edited(self, event: Any) -> None:
+        """Notice the brush between the worker's look at the labels and their replacement."""
+        self._painted = self._painted or event.source is self.layer
 
     def area(self, region: Region) -> float:
         """Return the area or volume of a region in :attr:`unit`."""

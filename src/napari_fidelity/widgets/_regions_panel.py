@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LOWEST, _HIGHEST, _FIRST = 50.0, 99.9, 95.0  # percentiles
 _LEAST = 16  # pixels of the smallest region, at first
 _WAIT = 150  # ms after the last change
+_EDITED = "The labels were edited and stay as they are. The button above adds new ones."
 
 
 class RegionsPanel(QWidget):
@@ -48,7 +49,7 @@ class RegionsPanel(QWidget):
         super().__init__()
         self.viewer, self._shown = viewer, shown
         self._regions: Regions | None = None
-        self._computing = self._stale = False
+        self._computing = self._stale = self._asked = False
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(round(10 * _LOWEST), round(10 * _HIGHEST))
         self.slider.setAccessibleName("percentile of the map above which it is doubtful")
@@ -103,7 +104,7 @@ class RegionsPanel(QWidget):
         layer = self._shown()
         self.button.setEnabled(layer is not None)
         if self._regions is not None and self._regions.map is not layer:
-            self._regions = None
+            self._regions, self._asked = None, False
             self.table.show_regions(None)
             set_note(self.note, "")
 
@@ -120,12 +121,13 @@ class RegionsPanel(QWidget):
     # -- labels -----------------------------------------------------------------------------------------------
 
     def make_labels(self) -> None:
-        """Add the labels of the map, or bring those that are there up to date."""
+        """Add the labels of the map, or bring those that are there up to date; edited ones stay as they are."""
         layer = self._shown()
         if layer is None:
             return
-        if self._regions is None or not self._regions.shown:
+        if self._regions is None:
             self._regions = Regions(self.viewer, layer)
+        self._asked = True
         self.update_labels()
 
     def update_labels(self) -> None:
@@ -137,17 +139,26 @@ class RegionsPanel(QWidget):
         if regions is None:
             return
         self._computing, self._stale = True, False
-        search = partial(find, regions.data, regions.axes, self.percentile.value(), self.least.value())
+        wanted = (self.percentile.value(), self.least.value())
+        search = partial(find, regions.data, regions.axes, *wanted, regions.written)
         run_later(search, partial(self._found, regions), self._failed, name="Finding doubtful regions")
 
     def _found(self, regions: Regions, found: Found) -> None:
         self._computing = False
         if regions is self._regions:
-            regions.show(found)
-            set_note(self.note, regions.words(found))
-            self.table.show_regions(regions, found)
+            self._take(regions, found)
         if self._stale:
             self.update_labels()
+
+    def _take(self, regions: Regions, found: Found) -> None:
+        """Show what was found, unless somebody has painted in the labels and did not ask for others."""
+        if not self._asked and not regions.ours(found):
+            set_note(self.note, _EDITED if regions.shown else "")
+            return
+        self._asked = False
+        regions.show(found)
+        set_note(self.note, regions.words(found))
+        self.table.show_regions(regions, found)
 
     def _failed(self, error: Exception) -> None:
         self._computing = False

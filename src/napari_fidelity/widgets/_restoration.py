@@ -217,7 +217,7 @@ def _restored(
 
     judged = yield from _judged(request)
     steps = run_recipe(recipe, image, network, device=request.device, dtype=request.dtype, judged=judged)
-    passes = hasattr(recipe.method, "outputs")
+    passes, first = hasattr(recipe.method, "outputs"), _before_the_first(recipe.method)
     frame = Frame.of(image)
     last: Step[Image] | None = None
     reply = None
@@ -226,13 +226,13 @@ def _restored(
             last = steps.send(reply) if reply is not None else next(steps)
             if last.index >= 0:
                 history.append(Record.of(last))
-            reply = yield _step_news(last, frame, keep=len(history) == 1, passes=passes)
+            reply = yield _step_news(last, frame, keep=len(history) == 1, passes=passes, first=first)
     except StopIteration as end:
         result: Result[Image] = end.value
         return result
     except Exception:
         if last is not None:
-            yield _step_news(last, frame, keep=True, passes=passes)
+            yield _step_news(last, frame, keep=True, passes=passes, first=first)
         raise
     finally:
         steps.close()
@@ -246,7 +246,18 @@ def _judged(request: Request) -> Generator[News, str | None, Image | None]:
     return image.replace(metadata={KEY: request.judged.metadata.get(KEY, {})})
 
 
-def _step_news(step: Step[Image], frame: Frame, *, keep: bool = False, passes: bool = False) -> News:
+def _before_the_first(method: Any) -> str:
+    """Say what a run does before its first iteration or pass, where that takes a while."""
+    if hasattr(method, "outputs"):
+        return "Restoring before the first pass"
+    return (
+        f"{type(method.beginning).__name__} first, to begin with" if hasattr(method, "beginning") else "Preparing"
+    )
+
+
+def _step_news(
+    step: Step[Image], frame: Frame, *, keep: bool = False, passes: bool = False, first: str = ""
+) -> News:
     total = step.total or 0
     what = f"Pass {step.index + 1}" if passes else f"Iteration {step.index}"
     return News(
@@ -254,7 +265,7 @@ def _step_news(step: Step[Image], frame: Frame, *, keep: bool = False, passes: b
         make=lambda: Shown(step.estimate(), step.position, frame),
         done=step.block * total + step.index + 1,
         total=step.blocks * total or None,
-        text=("Preparing the first" if step.index < 0 else what) + _slice_words(step),
+        text=(first if step.index < 0 else what) + _slice_words(step),
         keep=keep,
         wait=keep,
     )
