@@ -63,7 +63,7 @@ def test_what_it_returns(y: torch.Tensor, model: nn.Module) -> None:
     except StopIteration as end:
         result = end.value
     # the judged method's own step, then one per pass
-    assert [step.index for step in shown] == [0, 0, 1, 2, 3]
+    assert [step.index for step in shown] == [-1, 0, 1, 2, 3]
     assert {step.total for step in shown} == {4}
     assert not shown[0].estimate().any() and not shown[1].estimate().any()
     torch.testing.assert_close(shown[-1].estimate(), result.image)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.networks.untrained import Skip
 from napari_fidelity.operators import Downsample, GaussianBlur, Identity, Mask, Radon
 from napari_fidelity.stopping import Budget
+from napari_fidelity.uncertainty import _members
 from napari_fidelity.uncertainty._members import commuting_views
 from napari_fidelity.uncertainty.ensemble import Ensemble
 
@@ -220,6 +223,36 @@ def test_networks_that_are_not_there(y: torch.Tensor, files: list[str]) -> None:
         run(Ensemble(of=SMALL, models=tuple(files[:2])), y)
 
 
+@pytest.mark.parametrize("of", [Apply(), FineTune(iterations=1, views=1, precision="float32")])
+def test_networks_are_held_one_after_the_other(
+    of: Any, y: torch.Tensor, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def load(name: str, **settings: Any) -> Any:
+        gc.collect()
+        assert not any(one() for one in held)
+        network = load_model(name, **settings)
+        held.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(_members, "load_model", load)
+    result = run(Ensemble(of=of, models=(*files[:2], files[0])), y)
+    assert len(result.history) == 2 and len(held) == 5  # all are looked at before two of them run
+
+
+def test_memory_counts_the_networks_that_are_held_at_once(files: list[str]) -> None:
+    of, shape, device = Apply(), (1, 1, 512, 512), torch.device("cpu")
+    options = Ensemble(of=of, models=tuple(files[:2]))
+    own = load_model(files[0])
+    weights = sum(p.nbytes for p in own.parameters())
+    one = Ensemble(of=of).memory(shape, own, device)
+    assert options.memory(shape, own, device) == one + 2 * weights
+    assert options.memory(shape, None, device) == one + weights
+    many = options.replace(models=tuple(files[:2]) * 3)
+    assert many.memory(shape, own, device) == one + 2 * weights
+
+
 # -- how a run of it behaves -------------------------------------------------------------------------------------
 
 
@@ -238,7 +271,7 @@ def test_an_unfinished_member_is_left_out(y: torch.Tensor) -> None:
 
 def test_steps_can_be_stopped_while_a_member_runs(y: torch.Tensor) -> None:
     steps = list(Ensemble(of=SMALL, members=2).steps(y, A))
-    assert [step.index for step in steps] == [0] * 9 + [1]
+    assert [step.index for step in steps] == [-1] * 4 + [0] * 5 + [1]
     assert not steps[0].estimate().any() and bool(steps[-1].estimate().any())
     result = drain(Ensemble(of=SMALL, members=2).steps(y, A), lambda step: "enough")
     assert bool(result.image.isnan().all()) and "empty" in result.stop_reason

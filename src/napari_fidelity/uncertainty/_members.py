@@ -60,7 +60,7 @@ class Task:
 class Member:
     """One member: how to run it, and how to bring its image into the orientation and shape of all."""
 
-    task: Task
+    steps: Callable[[], Steps]
     back: Callable[[torch.Tensor], torch.Tensor] = lambda image: image
 
 
@@ -70,7 +70,7 @@ class Member:
 def over_seeds(task: Task, count: int) -> list[Member]:
     """Return the method with several seeds."""
     seeds = [(task.seed + number * _APART) % 2**63 for number in range(count)]
-    return [Member(replace(task, seed=seed)) for seed in seeds]
+    return [Member(replace(task, seed=seed).steps) for seed in seeds]
 
 
 # -- views ------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def network_over_views(task: Task, network: Network, count: int) -> list[Member]
     if isinstance(method, FineTune):
         method = Project() if method.project else Apply()
     network = ready(network, task.y.device)
-    return [Member(replace(task, method=method, model=_viewed(network, view))) for view in VIEWS[:count]]
+    return [Member(replace(task, method=method, model=_viewed(network, view)).steps) for view in VIEWS[:count]]
 
 
 def _viewed(network: Network, view: int) -> Network:
@@ -146,7 +146,7 @@ def _turned(task: Task, view: int) -> Member:
         y=to_view(task.y, view).contiguous(),
         weights=None if task.weights is None else to_view(task.weights.expand_as(task.y), view),
     )
-    return Member(turned, partial(from_view, view=view))
+    return Member(turned.steps, partial(from_view, view=view))
 
 
 # -- networks ---------------------------------------------------------------------------------------------------
@@ -168,33 +168,58 @@ def over_networks(task: Task, names: Sequence[str]) -> list[Member]:
         raise OptionError(
             f"{type(task.method).__name__} takes no network", do="Choose an ensemble over seeds or views"
         )
-    scale = getattr(innermost(task.model), "scale", None)
-    networks: list[Network] = [load_model(name, scale=scale, device=task.y.device) for name in names]
-    if task.model is not None:
-        networks.insert(0, task.model)
-    unique: dict[Any, Network] = {}
-    for network in networks:
+    unique: dict[Any, Member] = {}
+    for load in loaders(task.model, names, task.y.device):
+        network = load()  # now, one after the other: a damaged file is told of before the first one has run
         info = getattr(innermost(network), "info", None)
-        unique.setdefault(info.sha256 if info is not None and info.sha256 else id(network), network)
+        same = info.sha256 if info is not None and info.sha256 else id(network)
+        unique.setdefault(same, Member(partial(_run_with, task, load), partial(_like, task.y.shape)))
+        del network
     if len(unique) < 2:
         raise OptionError(
             "An ensemble needs at least two different networks", found=str(len(unique)), do="Name more in 'models'"
         )
-    return [_with(task, network) for network in unique.values()]
+    return [*unique.values()]
 
 
-def _with(task: Task, network: Network) -> Member:
+def loaders(
+    own: Network | None, names: Sequence[str], device: torch.device | str = "cpu"
+) -> list[Callable[[], Network]]:
+    """Return how to come by each network: that of the run, if any, and those of bundled ids or files.
+
+    Parameters
+    ----------
+    own
+        Network of the run, to whose scale the others are adapted.
+    names
+        Bundled ids or files.
+    device
+        Where these are to lie.
+    """
+    scale = getattr(innermost(own), "scale", None)
+    given: list[Callable[[], Network]] = [] if own is None else [lambda: own]
+    return given + [partial(load_model, name, scale=scale, device=device) for name in names]
+
+
+def _run_with(task: Task, load: Callable[[], Network]) -> Steps:
+    """Run the method with a network that is loaded now, and let go of it."""
+    return (yield from _with(task, load()).steps())
+
+
+def _with(task: Task, network: Network) -> Task:
     """Return the method with a network, through which channels that it does not know run one by one."""
     y, weights = task.y, task.weights
     if not task.method.reads_measurement:  # the denoiser adapts it
-        return Member(replace(task, model=network))
+        return replace(task, model=network)
     network, fold = prepared(network, y.shape[1])
-    task = replace(task, model=network)
     if not fold:
-        return Member(task)
+        return replace(task, model=network)
     planes = y.reshape(-1, 1, *y.shape[2:])
     if weights is not None:
         weights = weights.expand_as(y).reshape(planes.shape)
-    return Member(
-        replace(task, y=planes, weights=weights), lambda image: image.reshape(*y.shape[:2], *image.shape[2:])
-    )
+    return replace(task, model=network, y=planes, weights=weights)
+
+
+def _like(shape: Sequence[int], image: torch.Tensor) -> torch.Tensor:
+    """Return an image whose channels have run through a network one by one with its channels again."""
+    return image if len(image) == shape[0] else image.reshape(*shape[:2], *image.shape[2:])

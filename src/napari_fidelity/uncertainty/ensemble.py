@@ -19,7 +19,7 @@ from napari_fidelity.uncertainty.base import Output
 from napari_fidelity.uncertainty.deviation import INTERVALS, Confidence, DeviationMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
 
@@ -78,6 +78,30 @@ class Ensemble(DeviationMap):
             return "models"
         return "seeds" if isinstance(self.of, DeepPrior) else "views"
 
+    def memory(
+        self,
+        shape: Sequence[int],
+        model: Network | None,
+        device: torch.device,
+        image_shape: Sequence[int] | None = None,
+    ) -> int:
+        """Return about how many bytes a run holds at once. See :meth:`Method.memory`.
+
+        Of several networks, the one of the run and one more are held at once; they run one after the other.
+        """
+        if self.differs_in != "models":
+            return super().memory(shape, model, device, image_shape)
+        from napari_fidelity.methods._memory import weights_memory  # both load torch
+        from napari_fidelity.uncertainty._members import loaders
+
+        run = super().memory
+
+        def needed(network: Network) -> int:
+            own = 0 if network is model else weights_memory(network)
+            return own + run(shape, network, device, image_shape)
+
+        return weights_memory(model) + max(needed(load()) for load in loaders(model, self.models))
+
     def steps(
         self,
         y: torch.Tensor,
@@ -133,8 +157,9 @@ class Ensemble(DeviationMap):
         passes.total = len(members)
         asked, first = "", None
         for member in members:
-            result, asked = yield from follow(member.task.steps(), passes.meanwhile)
+            result, asked = yield from follow(member.steps(), passes.meanwhile)
             made = member.back(result.image)
+            del result  # it may hold a network, and the next one is about to be loaded
             image = made if image is None else image
             if asked:
                 break
