@@ -325,6 +325,30 @@ def test_ctrl_c_from_outside(folder: Path) -> None:
     assert ("best result so far is written" in out) == (folder / "out.tif").exists()
 
 
+@pytest.mark.parametrize("while_importing", ["cyclopts", "rich", "pydantic", "napari_fidelity.core.errors"])
+def test_ctrl_c_in_the_first_second(while_importing: str) -> None:
+    code = f"""
+import sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == {while_importing!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+from napari_fidelity.cli import main
+sys.exit(main(['models']))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "Error: Aborted; nothing was written.\n")
+
+
+def test_a_seed_goes_before_the_recipes(folder: Path) -> None:
+    assert correct("--seed", "7", "--recipe", "r.json") == 0
+    for words, seed in (([], 7), (["--seed", "0"], 0), (["--seed", "3"], 3)):
+        words = ["run", "r.json", "in.tif", "again.tif", "--overwrite", *words, "--device", "cpu"]
+        assert main([*words, "--recipe", "kept.json"]) == 0
+        assert json.loads((folder / "kept.json").read_text()).get("seed", 0) == seed
+
+
 # -- wrong input -------------------------------------------------------------------------------------------------
 
 

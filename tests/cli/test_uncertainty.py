@@ -127,6 +127,7 @@ WRONG = [
     (f"{MODEL} --calibration nothing.json", "'nothing.json' cannot be read"),
     ("--method magic --restored true.tif", "There is no method 'magic'"),
     (f"{MODEL} --map dropout --p 3", "p"),
+    ("--method apply --operator downsample:scale=2 --scale 2", "--scale says what a model is adapted to"),
 ]
 
 
@@ -136,6 +137,38 @@ def test_wrong(words: str, message: str, folder: Path, capsys: pytest.CaptureFix
     shown = " ".join(capsys.readouterr().err.split())
     assert message.replace(" ", "") in shown.replace(" ", "")
     assert not (folder / "map.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("in true c.tif --model net.safetensors", "A calibration is a .json file"),
+        ("in true c.json", "Give how the image is restored: --made-by, --model or --method"),
+    ],
+)
+def test_wrong_calibrations(words: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("in", "true"):
+        (folder / name).mkdir()
+        (folder / name / "a.tif").write_bytes((folder / f"{name}.tif").read_bytes())
+    assert run("--quiet", f"calibrate {words}") == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert message in shown and "--restored" not in shown
+
+
+def test_several_models(folder: Path, network: MakeNetwork, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        model = network()
+        with torch.no_grad():
+            model.tail.weight.mul_(1.1 + 0.1 * number)
+        save_model(model, f"{number}.safetensors", licence="CC0")
+    words = f"{MODEL} --map ensemble --models 0.safetensors 1.safetensors --seed 3 --recipe r.json"
+    record = found(words, capsys)
+    assert record["recipe"]["method"]["models"] == ["0.safetensors", "1.safetensors"]
+    # a seed of 0 is one, too
+    again = found("--map residual --made-by r.json --seed 0", capsys, "uncertainty in.tif b.tif")
+    assert again["recipe"].get("seed", 0) == 0
+    same = found("--map residual --made-by r.json", capsys, "uncertainty in.tif c.tif")
+    assert same["recipe"]["seed"] == 3
 
 
 def test_an_empty_map_is_reported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -171,6 +171,18 @@ def test_what_cannot_be_judged(passes: Any, network: MakeNetwork, scene: Scene) 
         run(recipe.replace(method=Apply()), image, model, judged=unfinished)
 
 
+@pytest.mark.parametrize("axes", ["YXS", "CYX"])
+def test_a_gray_image_is_no_result_in_colour(axes: str, passes: Any, network: MakeNetwork, scene: Scene) -> None:
+    image = Image(counts(scene, 6, 8, 3) if axes == "YXS" else counts(scene, 3, 6, 8), axes)
+    gray = counts(scene, 12, 16)
+    recipe = Recipe(operator=A, method=passes(of=Apply()))
+    held = recipe.replace(method=passes(of=Apply(), image=gray))
+    for over, judged in ((recipe, gray), (recipe, Image(gray, "YX")), (held, None)):
+        with pytest.raises(ShapeError, match=r"image to judge must have the shape.*found: \(12, 16\)"):
+            run(over, image, network(), judged=judged)
+    assert not passes.calls
+
+
 def test_the_judged_method_decides(passes: Any, network: MakeNetwork, scene: Scene) -> None:
     image = counts(scene, 6, 8)
     # its network, its stopping rule, its dimensions

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from napari_fidelity.cli._console import FAILED, INTERRUPTED, MISUSED, print_error
-from napari_fidelity.core.errors import FidelityError, MemoryNeededError, OptionError
-from napari_fidelity.core.options import option_error
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cyclopts import App, CycloptsError
+
+    from napari_fidelity.core.errors import FidelityError
+
+_INTERRUPTED = 130  # as in _console, which is not imported before it is needed
 
 
 def build_app() -> App:
@@ -65,9 +65,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: a named error; 2: the command could not be understood; 130: interrupted (a result, if there was
     one, is written and said so).
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)  # what it imports takes a second, in which Ctrl-C may be pressed, too
+    except KeyboardInterrupt:
+        return _aborted(as_json="--json" in words)
+
+
+def _aborted(*, as_json: bool) -> int:
+    try:
+        from napari_fidelity.cli._console import print_error
+        from napari_fidelity.core.errors import FidelityError
+    except (KeyboardInterrupt, ImportError):  # while these were being imported
+        sys.stderr.write("Error: Aborted; nothing was written.\n")
+    else:
+        print_error(FidelityError("Aborted; nothing was written"), as_json=as_json)
+    return _INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
+    """Run the command line as :func:`main`, but for Ctrl-C."""
     from cyclopts import CycloptsError
 
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    from napari_fidelity.cli._console import FAILED, MISUSED, print_error
+    from napari_fidelity.core.errors import FidelityError, MemoryNeededError
+
     as_json = "--json" in words
     try:
         code = build_app()(words, result_action="return_value", exit_on_error=False, print_error=False)
@@ -80,9 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         print_error(MemoryNeededError("Memory ran out", do="Crop the image first"), as_json=as_json)
         return FAILED
-    except KeyboardInterrupt:
-        print_error(FidelityError("Aborted; nothing was written"), as_json=as_json)
-        return INTERRUPTED
     except BrokenPipeError:
         return FAILED
     return code if isinstance(code, int) else 0
@@ -91,6 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _misuse(error: CycloptsError) -> FidelityError:
     """Say what was wrong with the command, and where to read on."""
     from pydantic import ValidationError
+
+    from napari_fidelity.core.errors import OptionError
+    from napari_fidelity.core.options import option_error
 
     command = " ".join(error.command_chain or ())
     cause = error.__cause__ or error.__context__

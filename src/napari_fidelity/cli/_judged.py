@@ -51,13 +51,26 @@ class Restoration:
         running: Running,
         restored: Image | None = None,
         default: Method | None = None,
+        *,
+        takes_restored: bool = False,
     ) -> Recipe:
         """Return the recipe of the restoration, by the default method where nothing says which it is.
+
+        Parameters
+        ----------
+        formation, running
+            Options of the command.
+        restored
+            The restored image, if there is one already.
+        default
+            The method where nothing else says which it is.
+        takes_restored
+            Whether the command has an option for a restored image.
 
         Raises
         ------
         OptionError
-            If nothing says how the image is restored, and there is none.
+            If nothing says how the image is restored, and there is none; or a scale is given without a model.
         FidelityError
             If a recipe or an option cannot be read.
         """
@@ -68,7 +81,7 @@ class Restoration:
         made = Recipe.read(self.made_by) if self.made_by is not None else recipe_behind(restored)
         changes = self._given(formation, running, made)
         if made is None:
-            return Recipe(**{"method": default or self._default(restored), **changes})
+            return Recipe(**{"method": default or self._default(restored, takes_restored), **changes})
         ours: dict[str, Any] = {"method": judged_method(made.method), "last_iterations": None, "software": {}}
         return made.replace(**{**ours, **changes})
 
@@ -77,6 +90,12 @@ class Restoration:
         from napari_fidelity.pipeline import ModelReference
         from napari_fidelity.stopping import parse_stop
 
+        if self.scale is not None and self.model is None:
+            raise OptionError(
+                "--scale says what a model is adapted to, and there is no --model",
+                found=f"--scale {self.scale}",
+                do="Give the model, too, or leave --scale out",
+            )
         reference = ModelReference(name=self.model, scale=self.scale) if self.model else None
         operator: Operator | None = None
         if formation.operator is not None:
@@ -90,20 +109,22 @@ class Restoration:
             "stop": parse_stop(self.stop) if self.stop else None,
             "model": reference,
             "spatial": self.spatial,
-            "seed": running.seed or None,
+            "seed": running.seed,
             "threads": running.threads,
         }
         defaults = {field.name: field.default for field in fields(formation)}
         chosen = {name: value for name, value in formation.recipe_fields().items() if value != defaults[name]}
         return {name: value for name, value in given.items() if value is not None} | chosen
 
-    def _default(self, restored: Image | None) -> Method:
+    def _default(self, restored: Image | None, takes_restored: bool) -> Method:
         if self.model is not None:
             return FineTune()
         if restored is None and self.method is None:
+            how = "how to make it" if takes_restored else "how the image is restored"
             raise OptionError(
                 "There is nothing to judge",
-                do="Give the restored image (--restored), or how to make it: --made-by, --model or --method",
+                do=f"Give {'the restored image (--restored), or ' * takes_restored}{how}: "
+                "--made-by, --model or --method",
             )
         return Apply()
 

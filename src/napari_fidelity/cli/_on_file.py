@@ -33,8 +33,8 @@ def run_recipe_on_file(
 
     set_up_logging(quiet=running.silent)
     check_targets(recipe, [source], target, writing)
-    if running.threads is not None:
-        recipe = recipe.replace(threads=running.threads)
+    chosen = {"seed": running.seed, "threads": running.threads}
+    recipe = recipe.replace(**{name: value for name, value in chosen.items() if value is not None})
     image = read_image(source, axes, alpha=alpha)
     check_format(recipe, image, target, writing.dtype)
     with display(source.name, quiet=running.silent, stop=recipe.stop) as show:

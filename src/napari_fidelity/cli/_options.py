@@ -63,8 +63,9 @@ class Formation:
 class Running:
     """Where and how to run."""
 
-    seed: Annotated[int, Parameter(group=RUN)] = 0
-    """Seed of everything random: the same seed on the same device gives the same result."""
+    seed: Annotated[int | None, Parameter(group=RUN)] = None
+    """Seed of everything random: the same seed on the same device gives the same result. Left out: the recipe's,
+    or 0."""
     device: Annotated[str, Parameter(group=RUN)] = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     threads: Annotated[int | None, Parameter(group=RUN, validator=Number(gte=1))] = None
@@ -167,8 +168,14 @@ def table_over(declared: Sequence[type[Options]], *, leave_out: tuple[str, ...],
             kind = str
             said.append(texts[name])
         said.append(_defaults({of: info.get_default(call_default_factory=True) for of, info in own.items()}))
-        fields[name] = (kind | None, Field(None, description=" ".join(said)))
+        fields[name] = (_several(kind), Field(None, description=" ".join(said)))
     return create_model("Table", **fields)
+
+
+def _several(kind: Any) -> Any:
+    """Return the type of an option that may be left out; one of several values takes them all at once."""
+    many = get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis
+    return Annotated[kind | None, Parameter(consume_multiple=True)] if many else kind | None
 
 
 def _united(annotations: list[Any]) -> Any:

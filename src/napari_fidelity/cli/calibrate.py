@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, err, out, print_json, set_up_logging
 from napari_fidelity.cli._judged import Restoration
 from napari_fidelity.cli._options import METHOD, RUN, Formation, Running, given, only_own, table_over
-from napari_fidelity.core.errors import FidelityError, ImageError
+from napari_fidelity.core.errors import FidelityError, ImageError, OutputError
 from napari_fidelity.uncertainty import MAPS
 from napari_fidelity.uncertainty.deviation import DeviationMap
 
@@ -74,6 +74,8 @@ def calibrate(
     from napari_fidelity.pipeline.calibration import calibrate_images
 
     set_up_logging(quiet=running.silent)
+    if target.suffix.lower() != ".json":
+        raise OutputError("A calibration is a .json file", found=f"'{target}'", do="Give it a name such as c.json")
     check_output(target, overwrite=overwrite)
     only_own(map, given(options), _MAPS, "map", "calibrate")
     files = matched(measurements, truths)

@@ -118,7 +118,7 @@ def restore_file(
         method=method,
         stop=parse_stop(stop) if stop else None,
         model=reference,
-        seed=running.seed,
+        seed=running.seed or 0,
         **formation.recipe_fields(),
     )
     return run_recipe_on_file(recipe, source, target, running, writing, axes=formation.axes, alpha=formation.alpha)

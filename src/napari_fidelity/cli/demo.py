@@ -102,7 +102,7 @@ def make(show: Display, running: Running) -> Demo:
     from napari_fidelity.metrics import compare
     from napari_fidelity.operators import parse_operator, resize
 
-    operator = parse_operator(OPERATOR)
+    operator, seed = parse_operator(OPERATOR), running.seed or 0
     device = choose_device(running.device)
     network = load_model(MODEL, device=device)
     made = _measure(operator)
@@ -117,16 +117,16 @@ def make(show: Display, running: Running) -> Demo:
     started = time.perf_counter()
     first = _output(network, y)
     keep("network", first, started)
-    ridge = ridge_for(first, y, operator, rng=running.seed)
+    ridge = ridge_for(first, y, operator, rng=seed)
     keep("projection", project(first, y, operator, ridge=ridge), started)
     started = time.perf_counter()
-    tuned, scoring = _tuned(FineTune(project=False), made, y, operator, network, "fine-tuning", show, running.seed)
+    tuned, scoring = _tuned(FineTune(project=False), made, y, operator, network, "fine-tuning", show, seed)
     keep("fine-tuned", tuned, started + scoring)
-    ridge = ridge_for(tuned, y, operator, before_fit=ridge, rng=running.seed)
+    ridge = ridge_for(tuned, y, operator, before_fit=ridge, rng=seed)
     made.nothing_left = math.isinf(ridge)
     keep("fine-tuned + projection", project(tuned, y, operator, ridge=ridge), started + scoring)
     plain = FineTune.lucas2020(optimizer="adam", learning_rate=1e-4, iterations=FineTune().iterations)
-    _tuned(plain, made, y, operator, network, "eq. 1 alone, Adam", show, running.seed)
+    _tuned(plain, made, y, operator, network, "eq. 1 alone, Adam", show, seed)
     made.rows = compare(
         made.images,
         made.truth,

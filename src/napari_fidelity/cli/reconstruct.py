@@ -88,7 +88,7 @@ def reconstruct(
         method=chosen_method(method, preset, given(options)),
         stop=parse_stop(stop) if stop else None,
         model=ModelReference(name=model) if model else None,
-        seed=running.seed,
+        seed=running.seed or 0,
         spatial=spatial,
         **formation.recipe_fields(),
     )

@@ -74,10 +74,11 @@ def train(
     check_output(target, overwrite=overwrite)
     if target.suffix != ".safetensors":
         raise OptionError("Models are written as .safetensors", found=f"'{target.name}'")
-    method = Train(**given(options), seed=running.seed)
+    seed = running.seed or 0
+    method = Train(**given(options), seed=seed)
     forward = read_operator(operator)
-    network = _network(start, scale, n_channels, n_feats, n_blocks, running.seed).to(choose_device(running.device))
-    data = training_set(running.seed, n_channels=n_channels, folder=images)
+    network = _network(start, scale, n_channels, n_feats, n_blocks, seed).to(choose_device(running.device))
+    data = training_set(seed, n_channels=n_channels, folder=images)
     steps = method.steps(network, data, forward, checkpoint=checkpoint, validation=validation_images(n_channels))
     with processor_threads(running.threads), display(target.name, quiet=running.silent) as show:
         reply = None

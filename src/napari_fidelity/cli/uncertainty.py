@@ -81,7 +81,7 @@ def uncertainty(
     image = read_image(source, formation.axes, alpha=formation.alpha)
     judged = read_image(restored, alpha=formation.alpha) if restored is not None else None
     true = read_image(truth, alpha=formation.alpha) if truth is not None else None
-    base = restoration.recipe(formation, running, judged, method)
+    base = restoration.recipe(formation, running, judged, method, takes_restored=True)
     recipe = map_recipe(chosen, base)
     check_targets(recipe, [source, restored, truth], target, writing)
     check_format(recipe, image, target, writing.dtype)

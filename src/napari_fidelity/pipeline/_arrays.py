@@ -92,7 +92,7 @@ class Cut:
                 do="Leave out what was not restored (a run that was stopped ends in empty slices), or mend it",
             )
         part = self.scaling.apply(part)
-        # one image for each of the batch; without a batch, an image of one channel will do for all of them
+        # one image for each of the batch
         return np.broadcast_to(part, tuple(self.shape()))[:, None] if self.fold and name == "image" else part
 
     def _mask(self, mask: NDArray[Any]) -> NDArray[Any]:
@@ -109,7 +109,9 @@ class Cut:
         whole = tuple(sizes[axis] for axis in axes)
         if array.shape == whole:
             return view_of(array, axes, self.block.index, channel, spatial)
-        if array.shape in (shape, (1, *shape[1:]), shape[1:]):
+        # gray will do for all channels of a start or a mask; as the image to judge it would be none of these
+        gray = () if name == "image" and shape[0] > 1 else ((1, *shape[1:]), shape[1:])
+        if array.shape in (shape, *gray):
             return array
         without = axes.replace(channel, "") if channel else axes
         if name == "mask" and array.shape == tuple(sizes[axis] for axis in without):
