@@ -250,9 +250,8 @@ def _before_the_first(method: Any) -> str:
     """Say what a run does before its first iteration or pass, where that takes a while."""
     if hasattr(method, "outputs"):
         return "Restoring before the first pass"
-    return (
-        f"{type(method.beginning).__name__} first, to begin with" if hasattr(method, "beginning") else "Preparing"
-    )
+    beginning = getattr(method, "beginning", None)
+    return "Preparing" if beginning is None else f"Beginning with {type(beginning).__name__}"
 
 
 def _step_news(
