@@ -78,13 +78,19 @@ def test_no_qt_outside_the_widgets() -> None:
 def test_importing_the_docks_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", EVERY_DOCK], capture_output=True, text=True, check=True)
     imported = [line.split() for line in done.stdout.splitlines()]
-    assert {"napari_fidelity.widgets.correct", "napari_fidelity.widgets.compare"} <= {
-        name for name, *_ in imported
-    }
+    docks = {"correct", "reconstruct", "uncertainty", "compare"}
+    assert {f"napari_fidelity.widgets.{dock}" for dock in docks} <= {name for name, *_ in imported}
     heavy = HEAVY | {f"napari_fidelity.{part}" for part in HEAVY_PARTS}
     for name, *new in imported:
         found = {module for module in new if {module.partition(".")[0], ".".join(module.split(".")[:2])} & heavy}
         assert not found, f"{name} loads {sorted(found)[:5]}"
+
+
+def test_the_manifests_docks_and_the_pipeline_load_no_torch() -> None:
+    text = (PACKAGE / "napari.yaml").read_text(encoding="utf-8")
+    modules = {line.split(": ")[1].split(":")[0] for line in text.splitlines() if "python_name:" in line}
+    assert "napari_fidelity.widgets.uncertainty" in modules
+    assert "torch" not in loaded(f"import {', '.join(sorted(modules))}, napari_fidelity.pipeline")
 
 
 def test_public_names() -> None:
