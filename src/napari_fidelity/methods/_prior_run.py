@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_fidelity.core.step import Step
 from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._network import autocast
@@ -99,6 +100,11 @@ class Run:
         done = yield from follow(steps, lambda step: replace(step, index=-1, total=self.options.iterations))
         self.image = self.shown = done[0].image
         return done
+
+    def begun(self) -> Step[torch.Tensor]:
+        """Return the step before the first iteration, with the image that the networks are shown."""
+        image = self.image
+        return Step(-1, self.options.iterations, math.nan, {}, lambda: image, time.perf_counter() - self.started)
 
     def split(self, make: Callable[[torch.Tensor], Splitting]) -> None:
         """Give each network an image of its own to agree with (DeepRED)."""

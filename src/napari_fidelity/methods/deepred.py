@@ -5,6 +5,7 @@ Mataev, Elad, Milanfar, "DeepRED: Deep Image Prior Powered by RED", ICCV Worksho
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
@@ -189,8 +190,10 @@ class DeepRED(DeepPrior):
         run = Run(self, y, operator, noise=noise, stop=stop, weights=weights, rng=rng)
         if isinstance(self.start, str) and self.start == "red":
             done, asked = yield from run.begin_with(self.beginning, model)
-            if asked:
-                return done
+            # the first iteration of a large image takes long: the last chance to end with what RED made
+            reason = asked or (yield run.begun())
+            if reason:
+                return replace(done, stop_reason=reason)
         with Splitting.thread() as thread:
             run.split(lambda x: Splitting(self, x, model, run.sigma, run.gain, thread, pictures(operator)))
             return (yield from run.steps())
