@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.pipeline.report import means
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -39,6 +37,8 @@ _SAMPLES = 2_000_000
 
 def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a map's record: means over its slices, of p-values the least times their number."""
+    from napari_fidelity.pipeline.report import means  # not before there is a map: it loads all methods
+
     return means([run.get("scores", {}) for run in record.get("runs", ()) if isinstance(run, dict)])
 
 
