@@ -133,8 +133,9 @@ def test_channels_are_averaged(discs: NDArray[Any]) -> None:
 
 def test_saturated_places_do_not_look_sharp(discs: NDArray[Any]) -> None:
     y = seen(discs, GaussianBlur(sigma=2.0))
-    clipped = np.minimum(y, 0.62)
-    assert estimate_psf(clipped).parameters["sigma_minor"] == pytest.approx(2, rel=0.15)
+    clipped = np.minimum(y, 0.55)
+    found = estimate_psf(clipped).parameters
+    assert math.sqrt(found["sigma_major"] * found["sigma_minor"]) == pytest.approx(2, rel=0.25)  # 0.96 with them
 
 
 @pytest.mark.parametrize("radius", [2.0, 4.0])

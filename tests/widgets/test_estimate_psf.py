@@ -63,7 +63,7 @@ def test_the_blur_is_found_filled_in_and_drawn(panel: FormationPanel, viewer: An
     panel.changed.connect(lambda: changes.append(None))
     assert press(panel, qtbot).startswith("Found: Gaussian, σ = ")
     found: Any = panel.operator()
-    assert found.kind == "gaussian_blur" and np.allclose(found.sigma, SIGMA, rtol=0.1)
+    assert found.kind == "gaussian_blur" and np.allclose(found.sigma, SIGMA, rtol=0.2)
     assert changes and panel.forms.blur.fold.isExpanded()
     assert not panel.forms.blur.preview.picture.pixmap().isNull()
 
@@ -118,7 +118,7 @@ def test_the_scale_counts(panel: FormationPanel, viewer: Any, qtbot: QtBot) -> N
     assert "nm" in press(panel, qtbot)
     found: Any = panel.operator()
     assert isinstance(found, Compose) and found.operators[1] == Downsample(scale=2)
-    assert np.allclose(found.operators[0].sigma, 2 * SIGMA, rtol=0.1)
+    assert np.allclose(found.operators[0].sigma, 2 * SIGMA, rtol=0.2)
 
 
 def test_diffraction_is_found_with_the_wavelength_of_the_form(
@@ -139,7 +139,7 @@ def test_the_slice_that_is_shown_is_looked_at(panel: FormationPanel, viewer: Any
     viewer.dims.set_point(0, 1)
     assert "in the slice Z = 1" in press(panel, qtbot)
     found: Any = panel.operator()
-    assert np.allclose(found.sigma, 1, rtol=0.15)
+    assert np.allclose(found.sigma, 1, rtol=0.25)
 
 
 def test_what_cannot_be_estimated_is_said(panel: FormationPanel, viewer: Any, qtbot: QtBot) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FREQUENCIES = np.linspace(0, math.sqrt(0.5), 48)  # cycles per pixel of the measurement, to its furthest corner
 _AIRY_SIGMA = 0.21  # λ/NA: the Gaussian nearest to the pattern, Zhang, Zerubia, Olivo-Marin 2007
 _DISC_SIGMA = 0.631  # radii: the Gaussian nearest to a disc, least squares
+_SHARPEST = 0.4  # px of the restored image: σ of its own edges, before the blur; see docs/blind.md
 _THINNEST = 0.25  # px of the restored image: what is thinner cannot be told from no blur
 
 
@@ -140,10 +141,10 @@ class Step:
         seen = (along[0] <= 0.5) & (along[1] <= 0.5)  # beyond, frequencies lie folded, in no phase on average
         for f, factor in zip(along, scale, strict=True):
             seen = seen * (_bicubic(f) if factor > 1 else 1.0)
-        self._sampling = seen
         self._places = [
             part[:, None] * _FREQUENCIES / factor for part, factor in zip(edges.normal, scale, strict=True)
         ]
+        self._sampling = seen * np.exp(-2 * np.pi**2 * _SHARPEST**2 * sum(f**2 for f in self._places))
         self._smoothing = [np.exp(-2 * (np.pi * s * _FREQUENCIES) ** 2) for s in edges.smoothing]
 
     def ratio(self, family: Family, parameters: Numbers) -> Numbers:
