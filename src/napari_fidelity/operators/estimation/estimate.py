@@ -102,14 +102,14 @@ def estimate_psf(
     known = GaussianNoise(sigma=noise) if noise is not None else _noise(image)
     low, span = float(plane.min()), float(np.ptp(plane))
     scaled = (plane - low) / span
-    level = np.full(plane.shape, noise) / span if noise is not None else _noise_map(scaled)
     fine = None if pixels is None else (pixels[0] / scales[0], pixels[1] / scales[1])
     blur: Operator
     common: dict[str, Any] = {"kind": kind, "noise": known, "pixel_size": fine}
     if kind == "free":
-        free = fit_free_form(scaled, float(np.sqrt(np.square(level).mean())), scales)
+        free = fit_free_form(scaled, scales)
         blur = Blur(kernel=free.kernel.astype(np.float32))
         return _estimate(blur, scales, parameters={}, score=free.score, count=0, source="pixels", **common)
+    level = np.full(plane.shape, noise) / span if noise is not None else _noise_map(scaled)
     fit = _fit(scaled, usable, level, _family(kind), scales, source)
     if kind == "airy":
         blur, parameters, remarks, theory = _airy(fit, wavelength, numerical_aperture, fine)

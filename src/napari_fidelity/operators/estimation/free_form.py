@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     Spectrum = NDArray[np.complex128]
 
 _POWER = 0.3  # of the derivatives' penalty
-_GAMMA, _GAMMA_NOISY = 100.0, 10.0  # weight of the data at little noise and at a signal-to-noise ratio of 10 dB
-_NOISY = 10.0  # dB
 _IMAGE_WEIGHT, _IMAGE_PENALTY = 0.01, 1.0  # α_u, β_u in units of γ
 _KERNEL_WEIGHT, _KERNEL_PENALTY = 10.0, 1e4  # α_h, β_h in units of γ
-_GROWTH = 1.5  # of γ in each round
+_GROWTH = (
+    1.5  # of the data's weight γ in each round; with all else in units of it, its value at first is no matter
+)
 _LEVELS = 4  # of the pyramid
 _ROUNDS, _INNER = 10, 10  # of both, and of each within
 _TOLERANCE = 1e-3
@@ -45,36 +45,25 @@ class FreeFit:
     score: float
 
 
-def fit_free_form(image: Numbers, noise: float, scale: tuple[float, float]) -> FreeFit:
+def fit_free_form(image: Numbers, scale: tuple[float, float]) -> FreeFit:
     """Find the kernel of an image.
 
     Parameters
     ----------
     image
         ``(H, W)`` in [0, 1].
-    noise
-        Standard deviation of its noise.
     scale
         Pixels of the restored image per pixel of the measurement along y and x: the image is enlarged by it first
         (bicubic), so that the kernel comes out on the finer grid.
     """
     whole = _enlarged(image, scale)
     radius = math.ceil(_REACH * max(scale))
-    gamma = _gamma(image, noise)
     axis = int(np.argmax(whole.shape))
     halves = np.array_split(whole, 2, axis=axis)
     score = math.nan
     if min(halves[1].shape) >= 4 * (2 * radius + 1):
-        score = correlation(*(_kernel(half, radius, gamma) for half in halves))
-    return FreeFit(_kernel(whole, radius, gamma), score)
-
-
-def _gamma(image: Numbers, noise: float) -> float:
-    """Return the weight of the data: less for more noise, between the two published values."""
-    if noise == 0:
-        return _GAMMA
-    decibel = 20 * math.log10(max(float(image.std()), 1e-12) / noise)
-    return float(np.clip(_GAMMA_NOISY * 10 ** ((decibel - _NOISY) / 20), _GAMMA_NOISY, _GAMMA))
+        score = correlation(*(_kernel(half, radius) for half in halves))
+    return FreeFit(_kernel(whole, radius), score)
 
 
 def _enlarged(image: Numbers, scale: tuple[float, float]) -> Numbers:
@@ -99,7 +88,7 @@ def _resampled(columns: Numbers, size: int) -> Numbers:
     return np.asarray(np.einsum("st,st...->s...", weights, columns[inside]))
 
 
-def _kernel(image: Numbers, radius: int, gamma: float) -> Numbers:
+def _kernel(image: Numbers, radius: int) -> Numbers:
     """Return the kernel of an image, found from coarse to fine."""
     levels = [level for level in range(_LEVELS) if min(image.shape) >> level >= _LEAST and radius >> level >= 1][
         ::-1
@@ -112,14 +101,14 @@ def _kernel(image: Numbers, radius: int, gamma: float) -> Numbers:
         reach = max(1, radius >> level)
         if level != levels[0]:
             kernel = np.maximum(_resampled(_resampled(kernel, 2 * len(kernel)).T, 2 * len(kernel)).T, 0)
-        kernel = _alternate(small, _fit_into(kernel, reach), gamma)
+        kernel = _alternate(small, _fit_into(kernel, reach))
     kernel[kernel < _FEEBLE * kernel.max()] = 0
     return _cropped(_centred(kernel))
 
 
-def _alternate(image: Numbers, kernel: Numbers, gamma: float) -> Numbers:
+def _alternate(image: Numbers, kernel: Numbers) -> Numbers:
     """Improve the kernel at one level of the pyramid."""
-    reach = kernel.shape[0] // 2
+    reach, gamma = kernel.shape[0] // 2, 1.0
     for _ in range(_ROUNDS):
         before = kernel
         tapered = _tapered(image, kernel)
@@ -134,11 +123,11 @@ def _alternate(image: Numbers, kernel: Numbers, gamma: float) -> Numbers:
 
 
 def _image_step(data: Spectrum, image: Numbers, kernel: Numbers, gamma: float) -> Numbers:
-    """Return the sharp image for a kernel; ``γ`` divides out but for the shrinkage."""
-    shape = image.shape
+    """Return the sharp image for a kernel, with the data ``γ`` times as heavy as at first."""
+    shape, penalty = image.shape, _IMAGE_PENALTY / gamma
     blur = _spectrum(kernel, shape)
     slopes = _derivatives(shape)
-    normal = np.abs(blur) ** 2 + _IMAGE_PENALTY * sum(np.abs(d) ** 2 for d in slopes)
+    normal = np.abs(blur) ** 2 + penalty * sum(np.abs(d) ** 2 for d in slopes)
     fitted = np.conj(blur) * data
     sharp = data
     split = [np.zeros(shape) for _ in slopes]
@@ -146,7 +135,7 @@ def _image_step(data: Spectrum, image: Numbers, kernel: Numbers, gamma: float) -
     for _ in range(_INNER):
         before = sharp
         pull = sum(np.conj(d) * np.fft.rfft2(v + a) for d, v, a in zip(slopes, split, scaled, strict=True))
-        sharp = (fitted + _IMAGE_PENALTY * pull) / normal
+        sharp = (fitted + penalty * pull) / normal
         moved = [np.fft.irfft2(d * sharp, s=shape) for d in slopes]
         free = [m - a for m, a in zip(moved, scaled, strict=True)]
         length = np.sqrt(sum(f**2 for f in free))
@@ -159,8 +148,8 @@ def _image_step(data: Spectrum, image: Numbers, kernel: Numbers, gamma: float) -
 
 
 def _kernel_step(data: Spectrum, sharp: Numbers, kernel: Numbers, reach: int, gamma: float) -> Numbers:
-    """Return the kernel for a sharp image."""
-    shape = sharp.shape
+    """Return the kernel for a sharp image, with the data ``γ`` times as heavy as at first."""
+    shape, penalty = sharp.shape, _KERNEL_PENALTY / gamma
     slopes = _derivatives(shape)
     image = np.fft.rfft2(sharp)
     energy = sum(np.abs(d * image) ** 2 for d in slopes)
@@ -168,9 +157,7 @@ def _kernel_step(data: Spectrum, sharp: Numbers, kernel: Numbers, reach: int, ga
     split, scaled = _placed(kernel, shape), np.zeros(shape)
     for _ in range(_INNER):
         before = split
-        moved = np.fft.irfft2(
-            (fitted + _KERNEL_PENALTY * np.fft.rfft2(split + scaled)) / (energy + _KERNEL_PENALTY), s=shape
-        )
+        moved = np.fft.irfft2((fitted + penalty * np.fft.rfft2(split + scaled)) / (energy + penalty), s=shape)
         split = np.maximum(moved - scaled - _KERNEL_WEIGHT / _KERNEL_PENALTY, 0)
         split = _placed(_taken(split, reach), shape)
         scaled = scaled + split - moved
