@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -26,7 +26,15 @@ _THINNEST = 0.25  # px of the restored image: what is thinner cannot be told fro
 
 
 class Family(ABC):
-    """Blurs that differ in a few numbers; lengths in pixels of the restored image."""
+    """Blurs that differ in a few numbers; lengths in pixels of the restored image.
+
+    Attributes
+    ----------
+    smoothing
+        How far edges are best smoothed before they are measured, in units of the blur's own deviation.
+    """
+
+    smoothing: ClassVar[float] = 0.4
 
     @abstractmethod
     def start(self, covariance: Numbers) -> Numbers:
@@ -107,6 +115,8 @@ class Airy(Family):
 
 class Defocus(Family):
     """Discs; the parameter is the radius."""
+
+    smoothing: ClassVar[float] = 0.5  # the middle of an edge is flat, its crest is hard to find
 
     def start(self, covariance: Numbers) -> Numbers:
         return np.array([_round_width(covariance) / _DISC_SIGMA])

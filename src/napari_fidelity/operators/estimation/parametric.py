@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 _NARROWEST = 0.4  # px of the measurement: the first smoothing tried
-_TO_BLUR = 0.3  # of the blur's own width: what the smoothing should be at least
 _APART = 1.75  # between the two smoothings
 _ROUND = "The edges lie in one direction only, so the blur was taken to be round."
 _ROUNDS = 6  # of fitting, with wider smoothings
@@ -103,7 +102,7 @@ def fit_to_edges(
             chosen, remarks = Gaussian(is_round=True), (_ROUND,)
         found = _fitted(used, chosen, scale)
         # a blur much wider than the smoothing fades too little to be measured
-        wanted = _TO_BLUR * _width(chosen, found, scale)
+        wanted = chosen.smoothing * _width(chosen, found, scale)
         if float(np.median(edges.contrast)) < _CLEAR:
             wanted = max(wanted, 1.4 * smoothing)
         if wanted <= 1.25 * smoothing:
