@@ -26,7 +26,7 @@ class FidelityError(Exception):
         super().__init__(f"{_sentence(said)} {_sentence(do)}" if do else _sentence(said))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.what, self.found, self.do)
+        return _rebuild, (type(self), self.what, self.found, self.do), self.__dict__
 
 
 def _sentence(text: str) -> str:
@@ -63,6 +63,22 @@ class ModelError(FidelityError):
 
 class ModelFileError(ModelError):
     """A model file is missing, truncated, unsafe or not what it says it is."""
+
+
+class UntrustedModelError(ModelFileError):
+    """A model file would run code of its own when opened, and nobody said that it may.
+
+    Attributes
+    ----------
+    path
+        The file.
+    sha256
+        Hash of its content, as hexadecimal digits: whoever trusts it trusts this content.
+    """
+
+    def __init__(self, what: str, *, found: str = "", do: str = "", path: str = "", sha256: str = "") -> None:
+        super().__init__(what, found=found, do=do)
+        self.path, self.sha256 = path, sha256
 
 
 class ArchitectureError(ModelError):

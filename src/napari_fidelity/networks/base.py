@@ -121,16 +121,7 @@ class RestorationNetwork(nn.Module, ABC):
         ArchitectureError
             If the number of channels is not the network's.
         """
-        if x.ndim != 4 or 0 in x.shape:
-            raise ShapeError("A network needs a tensor (N, C, H, W) without empty axes", found=f"{tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise ShapeError("A network needs floats of nominal range [0, 1]", found=str(x.dtype))
-        if x.shape[1] != self.n_channels:
-            raise ArchitectureError(
-                f"This {self.architecture} network works on images of {_plural(self.n_channels, 'channel')}",
-                found=f"an image of {_plural(x.shape[1], 'channel')}",
-                do="Use a network for that number of channels, or convert the image",
-            )
+        check_image(x, self.n_channels, self.architecture)
 
     @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Any]) -> None:
@@ -149,6 +140,28 @@ class RestorationNetwork(nn.Module, ABC):
             _check_tensor(self.architecture, name, tensor, weights[name])
         for name, tensor in own.items():
             tensor.copy_(weights[name])
+
+
+def check_image(x: Tensor, n_channels: int, architecture: str) -> None:
+    """Refuse what is not a float image ``(N, C, H, W)`` of a network's channels.
+
+    Raises
+    ------
+    ShapeError
+        If the number of dimensions is wrong, an axis is empty or the values are not floats.
+    ArchitectureError
+        If the number of channels is not the network's.
+    """
+    if x.ndim != 4 or 0 in x.shape:
+        raise ShapeError("A network needs a tensor (N, C, H, W) without empty axes", found=f"{tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ShapeError("A network needs floats of nominal range [0, 1]", found=str(x.dtype))
+    if x.shape[1] != n_channels:
+        raise ArchitectureError(
+            f"This {architecture} network works on images of {_plural(n_channels, 'channel')}",
+            found=f"an image of {_plural(x.shape[1], 'channel')}",
+            do="Use a network for that number of channels, or convert the image",
+        )
 
 
 def _check_names(architecture: str, own: Mapping[str, Tensor], given: Mapping[str, Any]) -> None:

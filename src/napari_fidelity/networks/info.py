@@ -35,6 +35,16 @@ class ModelInfo:
         The degradation the network was trained to undo.
     source
         Where the weights come from, with the work to cite.
+    frames
+        Consecutive frames of a video that one restored frame is made from; 1 for single images.
+    size_multiple, smallest
+        Width and height, in pixels, are padded to multiples of the one and to the other at least. The network
+        pads by itself and crops its output.
+    format
+        How the file holds the network: ``"safetensors"`` (with our header), ``"weights"``, ``"spandrel"``,
+        ``"torchscript"``, ``"exported"``, ``"bioimageio"``, ``"deepinv"`` or ``"module"``; empty for none.
+    untrainable
+        Why the network cannot be fine-tuned; empty if it can.
     card
         Everything else the file says of its making: data, seed, steps, numbers.
     """
@@ -49,4 +59,9 @@ class ModelInfo:
     licence: str = ""
     trained_for: str = ""
     source: str = ""
+    frames: int = 1
+    size_multiple: int = 1
+    smallest: int = 1
+    format: str = ""
+    untrainable: str = ""
     card: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -1,0 +1,136 @@
+"""Networks that were made elsewhere, held to what our own ones promise: any size, no clipping, one scale."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_fidelity.core.errors import ArchitectureError
+from napari_fidelity.networks.base import RestorationNetwork, check_image
+
+if TYPE_CHECKING:
+    from napari_fidelity.networks.info import ModelInfo
+
+
+class ForeignNetwork(nn.Module):
+    """Any module ``(N, C, H, W)`` to ``(N, C, scale·H, scale·W)``, on images of any size.
+
+    Images are padded at their lower and right edges, by reflection as far as it reaches and by repetition beyond,
+    to the sizes that the module takes; its output is cropped. Intensities are left as they are.
+
+    Parameters
+    ----------
+    module
+        The network. Where it takes the noise level (``takes_noise_level``), so does this one.
+    scale
+        Factor by which width and height grow.
+    n_channels
+        Channels of the input and of the output image.
+    info
+        What is known of it.
+    size_multiple
+        Width and height must be multiples of this.
+    smallest
+        Least width and height, in pixels.
+    square
+        Whether width and height must be the same.
+    last_layer
+        Name in ``module`` of the convolution to whose weight and bias the output is affine, if there is one.
+    """
+
+    frames = 1
+    takes_operator = False
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        scale: int,
+        n_channels: int,
+        info: ModelInfo,
+        size_multiple: int = 1,
+        smallest: int = 1,
+        square: bool = False,
+        last_layer: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.scale, self.n_channels, self.info = scale, n_channels, info
+        self.size_multiple, self.smallest, self.square = size_multiple, smallest, square
+        self.takes_noise_level = bool(getattr(module, "takes_noise_level", False))
+        self._last_layer = last_layer
+
+    @property
+    def last_layer(self) -> nn.Conv2d | None:
+        """The convolution to whose weight and bias the output is affine, where that has been verified."""
+        layer = self.module.get_submodule(self._last_layer) if self._last_layer is not None else None
+        return layer if isinstance(layer, nn.Conv2d) else None
+
+    def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
+        """Restore ``(N, C, H, W)``, nominally in [0, 1]; the result is not clipped.
+
+        Parameters
+        ----------
+        y
+            Image.
+        sigma
+            Standard deviation of its noise, for networks that take it.
+
+        Raises
+        ------
+        ShapeError
+            If `y` is no float image (N, C, H, W).
+        ArchitectureError
+            If it has another number of channels, or the network's output another size than it promised.
+        """
+        check_image(y, self.n_channels, self.info.architecture)
+        padded = self._padded(y)
+        output: Tensor = self.module(padded, sigma) if self.takes_noise_level else self.module(padded)
+        wanted = (*y.shape[:2], *(self.scale * size for size in padded.shape[2:]))
+        if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
+            found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise ArchitectureError(
+                f"The {self.info.architecture} network does not make images of {wanted[1]} channels, ×{self.scale}",
+                found=f"{found} from {tuple(padded.shape)}",
+                do="Use another model",
+            )
+        height, width = (self.scale * size for size in y.shape[2:])
+        return output[..., :height, :width]
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size that an image is padded to."""
+        multiple = self.size_multiple
+        sizes = [-(-max(size, self.smallest) // multiple) * multiple for size in (height, width)]
+        return (max(sizes), max(sizes)) if self.square else (sizes[0], sizes[1])
+
+    def _padded(self, y: Tensor) -> Tensor:
+        height, width = y.shape[2:]
+        below, right = (n - m for n, m in zip(self.padded_size(height, width), (height, width), strict=True))
+        if not below and not right:
+            return y
+        mirrored = min(right, width - 1), min(below, height - 1)
+        y = F.pad(y, (0, mirrored[0], 0, mirrored[1]), mode="reflect")
+        return F.pad(y, (0, right - mirrored[0], 0, below - mirrored[1]), mode="replicate")
+
+    def to_scale(self, scale: int) -> Self:
+        """Return a copy that shares no storage, if it is already for that scale.
+
+        Raises
+        ------
+        ArchitectureError
+            If it is for another one.
+        """
+        if scale != self.scale:
+            raise ArchitectureError(
+                f"The {self.info.architecture} network cannot be adapted to another scale",
+                found=f"a network for ×{self.scale}, asked for ×{scale}",
+                do="Use a network trained for the scale",
+            )
+        return copy.deepcopy(self)
+
+
+LoadedNetwork = RestorationNetwork | ForeignNetwork
+"""What :func:`napari_fidelity.load_model` returns."""
