@@ -91,14 +91,14 @@ def run_network(network: nn.Module, layer: nn.Conv2d | None, y: torch.Tensor) ->
 def first_pass(network: nn.Module, y: torch.Tensor) -> Pass:
     """Run the network once and find its last layer on the way.
 
-    That is the 2-D convolution which a network names in its attribute ``last_layer``, or else the last one that
-    runs; if it runs once, at the image's own resolution. The pass has no layer if there is none such, as in
-    networks that end in a pixel shuffle: a change of that layer is no sum of shifted features in the image.
+    That is the 2-D convolution which a network names in its attribute ``last_layer``, or, in one without this
+    attribute, the last one that runs; if it runs once, at the image's own resolution. The pass has no layer if
+    there is none such, as in networks that end in a pixel shuffle: a change of that layer is no sum of shifted
+    features in the image.
     """
-    named = getattr(network, "last_layer", None)
-    watched = (
-        [named] if isinstance(named, nn.Conv2d) else [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    )
+    watched = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    if hasattr(network, "last_layer"):
+        watched = [network.last_layer] if isinstance(network.last_layer, nn.Conv2d) else []
     ran: list[nn.Module] = []
     latest: list[torch.Tensor] = []
 
