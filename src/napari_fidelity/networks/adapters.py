@@ -31,13 +31,8 @@ class _Around(nn.Module):
         self.network = network
         self.takes_noise_level = bool(getattr(network, "takes_noise_level", False))
 
-    @property
-    def last_layer(self) -> Any:
-        """What the inner network says of its last layer, if anything: the output stays affine in it."""
-        return self.network.last_layer  # an AttributeError is what a network without it raises, too
 
-
-def innermost(network: object) -> object:
+def innermost(network: object) -> Any:
     """Return the network inside of such adapters; it knows its scale and what it was trained for."""
     while isinstance(network, _Around):
         network = network.network
@@ -53,6 +48,12 @@ class GrayThroughRGB(_Around):
     def forward(self, y: torch.Tensor, sigma: float | torch.Tensor | None = None) -> torch.Tensor:
         """Restore ``(N, 1, H, W)``; `sigma` is for networks that take the noise level."""
         return call_at_level(self.network, y.expand(-1, 3, -1, -1), sigma).mean(dim=1, keepdim=True)
+
+    @property
+    def last_layer(self) -> nn.Module | None:
+        """The inner network's last layer: the mean keeps the output affine in it."""
+        layer = getattr(self.network, "last_layer", None)
+        return layer if isinstance(layer, nn.Module) else None
 
 
 def for_gray(network: nn.Module) -> nn.Module:
