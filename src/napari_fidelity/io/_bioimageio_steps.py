@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     Values = Mapping[str, Any]
 
 
-def read_steps(descriptions: Sequence[Any], tensor: Any, inputs: Sequence[str]) -> list[ProcessingStep]:
+def read_steps(
+    descriptions: Sequence[Any], tensor: Any, inputs: Sequence[str], *, reading: bool
+) -> list[ProcessingStep]:
     """Return the steps that are declared for a tensor.
+
+    Casts at the outer end are left out: the image comes and goes as floats, whatever type holds it in a file.
 
     Parameters
     ----------
@@ -37,6 +41,8 @@ def read_steps(descriptions: Sequence[Any], tensor: Any, inputs: Sequence[str]) 
         Description of the tensor.
     inputs
         Names of the inputs, which steps may refer to.
+    reading
+        Whether the tensor is an input.
 
     Raises
     ------
@@ -44,7 +50,7 @@ def read_steps(descriptions: Sequence[Any], tensor: Any, inputs: Sequence[str]) 
         If there is one that this package does not know, or that does not treat an image as a whole.
     """
     steps = []
-    for description in descriptions:
+    for description in _inner(descriptions, first=reading):
         name = str(getattr(description, "id", None) or description.name)
         values = _plain(description.kwargs)
         reference = values.get("reference_tensor")
@@ -57,6 +63,15 @@ def read_steps(descriptions: Sequence[Any], tensor: Any, inputs: Sequence[str]) 
         step = _MAKERS[name](values, tensor)
         steps += [] if step is None else [step]
     return steps
+
+
+def _inner(descriptions: Sequence[Any], *, first: bool) -> list[Any]:
+    """Return the steps without the casts at the outer end."""
+    found = list(descriptions)
+    place = 0 if first else -1
+    while found and getattr(found[place], "id", None) == "ensure_dtype":
+        found.pop(place)
+    return found
 
 
 def _plain(kwargs: Any) -> dict[str, Any]:
