@@ -1,4 +1,4 @@
-"""Networks from bioimage.io packages, opened by ``bioimageio.core`` without the network, for those who trust them."""
+"""Networks from bioimage.io packages, opened without the internet, for those who trust them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_fidelity.core.errors import ArchitectureError, MissingDependencyError, ModelFileError
-from napari_fidelity.io._bioimageio_package import library, read_package, root_of
+from napari_fidelity.io._bioimageio_package import read_package
 from napari_fidelity.io._bioimageio_steps import read_steps
 from napari_fidelity.io._bioimageio_tensors import read_sizes, read_tensor
 from napari_fidelity.io._formats import demand_trust, opened
@@ -51,13 +51,7 @@ def load_package(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
     UntrustedModelError
         Without ``trust``; nothing of it was executed.
     """
-    spec = library()
-    # without checks of what it names, the library asks the internet nothing
-    context = spec.ValidationContext(
-        root=root_of(path, content), perform_io_checks=False, disable_cache=True, log_warnings=False
-    )
-    with context:
-        package = read_package(path, content, context)
+    with read_package(path, content) as package:
         plan = _Plan(package)
         demand_trust(path, package.content, trust, what="a bioimage.io package", runs=package.runs)
         with torch.random.fork_rng(devices=[]):
@@ -89,7 +83,8 @@ def _module(package: Package, name: str) -> nn.Module:
 def _program(content: bytes, name: str) -> nn.Module:
     with warnings.catch_warnings():  # of torch, that the format has a successor
         warnings.simplefilter("ignore")
-        module: nn.Module = opened(lambda: torch.jit.load(io.BytesIO(content), map_location="cpu"), name)
+        load: Any = torch.jit.load
+        module: nn.Module = opened(lambda: load(io.BytesIO(content), map_location="cpu"), name)
     return module.eval()
 
 
@@ -105,8 +100,8 @@ class _Plan:
         taken, made = inputs[0], package.outputs[0]
         self.taken, self.made = read_tensor(taken), read_tensor(made)
         self.sizes = read_sizes(taken, made)
-        self.before = read_steps(taken.preprocessing, taken, [self.taken.name], reading=True)
-        self.after = read_steps(made.postprocessing, made, [self.taken.name], reading=False)
+        self.before = read_steps(taken.preprocessing, taken, [self.taken.name])
+        self.after = read_steps(made.postprocessing, made, [self.taken.name])
         given, got = self.taken.channels, self.made.channels or self.taken.channels
         if given != got:
             raise ArchitectureError(
@@ -143,9 +138,7 @@ class _Plan:
         processed = Processed(inner, self.before, self.after, undo=self.undo)
         # statistics are those of the image, so it is padded behind them, inside
         info = replace(info, scale=sizes.scale)
-        network = examined(
-            ForeignNetwork(processed, scale=sizes.scale, n_channels=self.taken.channels, info=info)
-        )
+        network = examined(ForeignNetwork(processed, scale=sizes.scale, n_channels=self.taken.channels, info=info))
         network.info = replace(network.info, size_multiple=max(sizes.step), smallest=max(sizes.least))
         return network
 
@@ -167,7 +160,8 @@ def _info(package: Package, taken: Tensor, module: nn.Module) -> ModelInfo:
     about = package.about
     authors = ", ".join(str(author.get("name", "")) for author in _listed(about, "authors"))
     cited = "; ".join(
-        " ".join(str(entry[key]) for key in ("text", "doi", "url") if entry.get(key)) for entry in _listed(about, "cite")
+        " ".join(str(entry[key]) for key in ("text", "doi", "url") if entry.get(key))
+        for entry in _listed(about, "cite")
     )
     card = {name: str(about[name]) for name in ("name", "version", "format_version") if about.get(name)}
     return ModelInfo(

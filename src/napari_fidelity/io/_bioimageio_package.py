@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import ArchitectureError, MissingDependencyError, ModelFileError
@@ -13,11 +15,13 @@ from napari_fidelity.core.lazy import torch
 from napari_fidelity.io._formats import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 _DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 _WEIGHTS = ("pytorch_state_dict", "torchscript")  # in the order of preference: the first can always learn
 _VERSIONS = ("0.4", "0.5")
+_ELSEWHERE = ("parent", "dependencies", "authors", "attachments")  # of weights: what is not read
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,15 @@ class Package:
         """What of it would run, in words."""
         if self.kind == "torchscript":
             return "its TorchScript program runs whenever the model is used"
-        source = _source(self.weights)
+        own = self.weights.architecture
+        source = getattr(own, "source", getattr(own, "source_file", None))
         what = f"'{self.architecture}' of an installed library" if source is None else f"the file '{source}' in it"
         return f"to load it, {what} is executed, with all that you may do on this computer"
 
 
-def read_package(path: Path, content: bytes, context: Any) -> Package:
-    """Return what a package says of itself.
+@contextmanager
+def read_package(path: Path, content: bytes) -> Iterator[Package]:
+    """Yield what a package says of itself, while the library can read its files and ask the internet nothing.
 
     Parameters
     ----------
@@ -68,44 +74,42 @@ def read_package(path: Path, content: bytes, context: Any) -> Package:
         The ``.zip`` file, or the description in a folder.
     content
         Of that file.
-    context
-        ``bioimageio.spec.ValidationContext`` in which to read it, entered, with the package as its root.
-
-    Raises
-    ------
-    ModelFileError
-        If it is damaged, of an unknown version, or parts of it lie elsewhere.
-    ArchitectureError
-        If it has no weights that torch runs.
-    """
-    archive = context.root if isinstance(context.root, zipfile.ZipFile) else None
-    text = content if archive is None else opened(lambda: archive.read(_description_in(archive)), path.name)
-    about = _described(text, path.name)
-    models = _models(str(about.get("format_version", "")), path.name)
-    held = about.get("weights")
-    kind = _weights_kind(held if isinstance(held, dict) else {}, path.name)
-    inputs, outputs, weights = opened(
-        lambda: (
-            [models.InputTensorDescr.model_validate(tensor) for tensor in about["inputs"]],
-            [models.OutputTensorDescr.model_validate(tensor) for tensor in about["outputs"]],
-            getattr(models.WeightsDescr.model_validate({kind: _orphaned(about["weights"][kind])}), kind),
-        ),
-        path.name,
-        do="Get the package again, or have whoever made it check its description",
-    )
-    own = _own_files(weights, path, archive)
-    everything = content if archive is not None else b"".join([content, *(file.read_bytes() for file in own)])
-    return Package(about, inputs, outputs, weights, kind, everything)
-
-
-def library() -> Any:
-    """Return ``bioimageio.spec``, of which ``bioimageio.core`` is there, too.
 
     Raises
     ------
     MissingDependencyError
-        If one of them is not.
+        If the library is missing.
+    ModelFileError
+        If the package is damaged, of an unknown version, or parts of it lie elsewhere.
+    ArchitectureError
+        If it has no weights that torch runs.
     """
+    spec, name = _library(), path.name
+    zipped = content.startswith(b"PK")
+    archive: zipfile.ZipFile | None = (
+        opened(lambda: zipfile.ZipFile(io.BytesIO(content)), name) if zipped else None
+    )
+    about = _described(content if archive is None else opened(lambda: _description(archive), name), name)
+    models, kind = _models(str(about.get("format_version", "")), name), _weights_kind(about, name)
+    entry = {key: value for key, value in about["weights"][kind].items() if key not in _ELSEWHERE}
+    files = _files(entry, path, archive)
+    everything = content if archive is not None else b"".join([content, *files.values()])
+    # a folder is read once: what is hashed is what runs
+    root = _archived(files) if archive is None else archive
+    with spec.ValidationContext(root=root, perform_io_checks=False, disable_cache=True, log_warnings=False):
+        inputs, outputs, weights = opened(
+            lambda: (
+                [models.InputTensorDescr.model_validate(tensor) for tensor in about["inputs"]],
+                [models.OutputTensorDescr.model_validate(tensor) for tensor in about["outputs"]],
+                getattr(models.WeightsDescr.model_validate({kind: entry}), kind),
+            ),
+            name,
+            do="Get the package again, or have whoever made it check its description",
+        )
+        yield Package(about, inputs, outputs, weights, kind, everything)
+
+
+def _library() -> Any:
     try:
         import bioimageio.core
         import bioimageio.spec
@@ -117,16 +121,8 @@ def library() -> Any:
     return bioimageio.spec
 
 
-def root_of(path: Path, content: bytes) -> zipfile.ZipFile | Path:
-    """Return where the files of a package are: in the archive, or in the folder of its description."""
-    if not content.startswith(b"PK"):
-        return path.resolve().parent
-    archive: zipfile.ZipFile = opened(lambda: zipfile.ZipFile(io.BytesIO(content)), path.name)
-    return archive
-
-
-def _description_in(archive: zipfile.ZipFile) -> str:
-    return next(name for name in _DESCRIPTIONS if name in archive.namelist())
+def _description(archive: zipfile.ZipFile) -> bytes:
+    return archive.read(next(name for name in _DESCRIPTIONS if name in archive.namelist()))
 
 
 def _described(text: bytes, name: str) -> Mapping[str, Any]:
@@ -153,8 +149,10 @@ def _models(version: str, name: str) -> Any:
     return getattr(model, f"v{short.replace('.', '_')}")
 
 
-def _weights_kind(held: Mapping[str, Any], name: str) -> str:
-    kind = next((kind for kind in _WEIGHTS if held.get(kind)), None)
+def _weights_kind(about: Mapping[str, Any], name: str) -> str:
+    held = about.get("weights")
+    held = {key: value for key, value in held.items() if isinstance(value, dict)} if isinstance(held, dict) else {}
+    kind = next((kind for kind in _WEIGHTS if kind in held), None)
     if kind is None:
         raise ArchitectureError(
             f"'{name}' holds no weights that torch runs",
@@ -164,35 +162,39 @@ def _weights_kind(held: Mapping[str, Any], name: str) -> str:
     return kind
 
 
-def _orphaned(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry of weights without saying which others it was made from, as these are not read."""
-    return {name: value for name, value in weights.items() if name not in ("parent", "dependencies", "authors")}
-
-
-def _source(weights: Any) -> Any:
-    """Return the file of the architecture; ``None`` if it comes from a library."""
-    own = getattr(weights, "architecture", None)
-    return getattr(own, "source", getattr(own, "source_file", None))
-
-
-def _own_files(weights: Any, path: Path, archive: zipfile.ZipFile | None) -> list[Path]:
-    """Return the files that are used, after making sure that they are there and a part of the package."""
-    files = []
-    for source in (weights.source, _source(weights)):
+def _files(entry: Mapping[str, Any], path: Path, archive: zipfile.ZipFile | None) -> dict[str, bytes]:
+    """Return the files that an entry of weights names, after making sure that they are parts of the package."""
+    architecture = entry.get("architecture")
+    if isinstance(architecture, dict):
+        architecture = architecture.get("source")
+    elif architecture is not None:  # format 0.4: "file.py:Class", or "library.module.Class"
+        architecture = str(architecture).rpartition(":")[0] or None
+    found = {}
+    for source in (entry.get("source"), architecture):
         if source is None:
             continue
-        where = str(source)
-        if "://" in where:
+        where = PurePosixPath(str(source))
+        if re.match(r"\w+://", str(source)):
             raise ModelFileError(
-                f"'{path.name}' is no whole package: a part of it lies on the internet, where nothing is loaded from",
-                found=where,
+                f"'{path.name}' is no whole package: parts of it lie on the internet, and nothing is downloaded",
+                found=str(source),
                 do="Download the package as one .zip file from bioimage.io",
             )
-        file, folder = path.parent / where, path.resolve().parent
-        outside = PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts
-        if outside or (archive is None and not file.resolve().is_relative_to(folder)):
-            raise ModelFileError(f"'{path.name}' names a file outside of itself", found=where, do="Do not use it")
-        if not (where in archive.namelist() if archive is not None else file.is_file()):
-            raise ModelFileError(f"'{path.name}' lacks a file that it names", found=where, do="Get it again")
-        files.append(file)
-    return files
+        file = path.parent / where
+        outside = where.is_absolute() or ".." in where.parts
+        if outside or (archive is None and not file.resolve().is_relative_to(path.parent.resolve())):
+            raise ModelFileError(
+                f"'{path.name}' names a file outside of itself", found=str(source), do="Do not use it"
+            )
+        if not (str(where) in archive.namelist() if archive is not None else file.is_file()):
+            raise ModelFileError(f"'{path.name}' lacks a file that it names", found=str(source), do="Get it again")
+        found[str(where)] = b"" if archive is not None else file.read_bytes()
+    return found
+
+
+def _archived(files: Mapping[str, bytes]) -> zipfile.ZipFile:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return zipfile.ZipFile(written)

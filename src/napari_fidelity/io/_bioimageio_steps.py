@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     Values = Mapping[str, Any]
 
 
-def read_steps(
-    descriptions: Sequence[Any], tensor: Any, inputs: Sequence[str], *, reading: bool
-) -> list[ProcessingStep]:
+def read_steps(descriptions: Sequence[Any], tensor: Any, inputs: Sequence[str]) -> list[ProcessingStep]:
     """Return the steps that are declared for a tensor.
 
-    Casts at the outer end are left out: the image comes and goes as floats, whatever type holds it in a file.
+    Casts at both ends are left out: the image comes and goes as floats, whatever type holds it in a file, and
+    floats are what a network of torch takes.
 
     Parameters
     ----------
@@ -41,8 +40,6 @@ def read_steps(
         Description of the tensor.
     inputs
         Names of the inputs, which steps may refer to.
-    reading
-        Whether the tensor is an input.
 
     Raises
     ------
@@ -50,7 +47,7 @@ def read_steps(
         If there is one that this package does not know, or that does not treat an image as a whole.
     """
     steps = []
-    for description in _inner(descriptions, first=reading):
+    for description in _inner(descriptions):
         name = str(getattr(description, "id", None) or description.name)
         values = _plain(description.kwargs)
         reference = values.get("reference_tensor")
@@ -65,12 +62,12 @@ def read_steps(
     return steps
 
 
-def _inner(descriptions: Sequence[Any], *, first: bool) -> list[Any]:
-    """Return the steps without the casts at the outer end."""
+def _inner(descriptions: Sequence[Any]) -> list[Any]:
+    """Return the steps without the casts at both ends."""
     found = list(descriptions)
-    place = 0 if first else -1
-    while found and getattr(found[place], "id", None) == "ensure_dtype":
-        found.pop(place)
+    for place in (0, -1):
+        while found and getattr(found[place], "id", None) == "ensure_dtype":
+            found.pop(place)
     return found
 
 
@@ -91,7 +88,8 @@ def _joint(values: Values, tensor: Any) -> bool:
         return True
     if not {"y", "x"} <= set(axes):
         raise ArchitectureError(
-            "This package processes an image row by row, or pixel by pixel", found=f"statistics along {axes or 'no axis'}"
+            "This package processes an image row by row, or pixel by pixel",
+            found=f"statistics along {axes or 'no axis'}",
         )
     return "c" in axes
 
@@ -109,7 +107,9 @@ def _each(values: Values, tensor: Any, *names: str) -> list[Any]:
     found = [values[name] for name in names]
     several = any(isinstance(value, list | tuple) and len(value) > 1 for value in found)
     if letters not in (None, "c") or (several and letters is None and not _over_plane(values, tensor)):
-        raise ArchitectureError("This package has numbers for each of something else than channels", found=str(along))
+        raise ArchitectureError(
+            "This package has numbers for each of something else than channels", found=str(along)
+        )
     return [list(value) if isinstance(value, list | tuple) else value for value in found]
 
 
@@ -161,7 +161,7 @@ def _clip(values: Values, tensor: Any) -> ProcessingStep:
     )
 
 
-def _ensure_dtype(values: Values, tensor: Any) -> ProcessingStep | None:  # noqa: ARG001 - as the others
+def _ensure_dtype(values: Values, tensor: Any) -> ProcessingStep | None:
     ends = integer_ends(str(values["dtype"]))
     return None if ends is None else ToInteger(*ends)
 
@@ -173,7 +173,7 @@ _MAKERS: dict[str, Callable[[Values, Any], ProcessingStep | None]] = {
     "scale_range": _scale_range,
     "scale_mean_variance": lambda values, tensor: MatchMoments(joint=_joint(values, tensor), eps=values["eps"]),
     "clip": _clip,
-    "sigmoid": lambda values, tensor: Sigmoid(),  # noqa: ARG005
+    "sigmoid": lambda values, tensor: Sigmoid(),
     "binarize": lambda values, tensor: Binarize(_each(values, tensor, "threshold")[0]),
     "ensure_dtype": _ensure_dtype,
 }

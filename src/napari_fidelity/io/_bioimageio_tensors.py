@@ -95,7 +95,9 @@ def read_tensor(description: Any) -> Tensor:
             found=f"axes {axes} of '{name}'",
             do="Use a package that restores 2-D images",
         )
-    fixed = "b" not in axes or (not isinstance(description.axes, str) and description.axes[axes.index("b")].size == 1)
+    fixed = "b" not in axes or (
+        not isinstance(description.axes, str) and description.axes[axes.index("b")].size == 1
+    )
     return Tensor(name, axes, _channels(description, axes), fixed, _ends(description))
 
 
@@ -109,7 +111,9 @@ def read_sizes(taken: Any, made: Any) -> Sizes:
     """
     newer = not isinstance(taken.axes, str)
     least, step, square = (_sizes_05 if newer else _sizes_04)(taken)
-    scales, offsets, halos = zip(*((_output_05 if newer else _output_04)(taken, made, axis) for axis in "yx"), strict=True)
+    scales, offsets, halos = zip(
+        *((_output_05 if newer else _output_04)(taken, made, axis) for axis in "yx"), strict=True
+    )
     scale = round(scales[0])
     if scale < 1 or any(abs(s - scale) > 1e-6 for s in scales):
         raise ArchitectureError(
@@ -133,7 +137,7 @@ def axis_letters(description: Any, names: Any) -> str | None:
     return "".join(known.get(str(name), "?") for name in names)
 
 
-# -- axes and values ------------------------------------------------------------------------------------------------
+# -- axes and values --------------------------------------------------------------------------------------------
 
 
 def _letters(description: Any) -> str:
@@ -177,7 +181,7 @@ def integer_ends(kind: str) -> tuple[float, float] | None:
     return _ENDS.get(kind)
 
 
-# -- sizes ------------------------------------------------------------------------------------------------------------
+# -- sizes ------------------------------------------------------------------------------------------------------
 
 
 def _sizes_04(taken: Any) -> tuple[tuple[int, int], tuple[int, int], bool]:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HEAD = re.compile(r"m_head\.conv(\d+)\.weight")
-_OWN = {"m_head.conv0.weight", "m_tail.conv0.weight", "m_body.enc.0.PhysicsBlock.encoding_conv.head0.convin.weight"}
+_OWN = {
+    "m_head.conv0.weight",
+    "m_tail.conv0.weight",
+    "m_body.enc.0.PhysicsBlock.encoding_conv.head0.convin.weight",
+}
 _LATER = {"fact_realign"}  # a weight that the library's class got later, and that begins as 1
 _NOISE = 2  # input channels of a head beside the image's: the levels of Gaussian and of Poisson noise
 

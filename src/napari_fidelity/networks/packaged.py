@@ -35,7 +35,7 @@ class InAxes(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """Return what it makes of ``(N, C, H, W)``, in the same order."""
         if self.one_by_one and len(y) > 1:
-            return torch.cat([self(image) for image in y.split(1)])
+            return torch.cat([self(image) for image in torch.split(y, 1)])
         missing = tuple(place for place, axis in enumerate("bcyx") if axis not in self.taken)
         kept = [axis for axis in "bcyx" if axis in self.taken]
         x = self.module(y.squeeze(missing).permute([kept.index(axis) for axis in self.taken]))
@@ -82,7 +82,11 @@ class Sized(ForeignNetwork):
         edges = [a + b for a, b in zip(cropped, halo, strict=True)]
         margins = (-(-edges[0] // scale), -(-edges[1] // scale))
         super().__init__(
-            _WithMargin(module, scale, margins, cropped), scale=scale, n_channels=n_channels, info=info, square=square
+            _WithMargin(module, scale, margins, cropped),
+            scale=scale,
+            n_channels=n_channels,
+            info=info,
+            square=square,
         )
         self.least, self.step, self.margins = least, step, margins
 
@@ -108,8 +112,8 @@ class _WithMargin(nn.Module):
             return output
         (my, mx), (height, width) = self.margins, y.shape[2:]
         mirrored = min(mx, width - 1), min(my, height - 1)
-        x = F.pad(y, (mirrored[0], mirrored[0], mirrored[1], mirrored[1]), mode="reflect")
+        shown = F.pad(y, (mirrored[0], mirrored[0], mirrored[1], mirrored[1]), mode="reflect")
         rest = mx - mirrored[0], my - mirrored[1]
-        x = self.module(F.pad(x, (rest[0], rest[0], rest[1], rest[1]), mode="replicate"))
+        x: Tensor = self.module(F.pad(shown, (rest[0], rest[0], rest[1], rest[1]), mode="replicate"))
         top, left = (self.scale * m - c for m, c in zip(self.margins, self.cropped, strict=True))
         return x[..., top : top + self.scale * height, left : left + self.scale * width]

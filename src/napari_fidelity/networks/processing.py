@@ -53,7 +53,7 @@ class Scale(LinearStep):
             numbers = torch.tensor(value, dtype=torch.float64).reshape(-1, 1, 1)
             self.register_buffer(name, numbers, persistent=False)
 
-    def numbers(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002, D102 - inherited
+    def numbers(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102 - inherited
         return self.gain.to(x), self.offset.to(x)
 
 
@@ -64,7 +64,7 @@ class Standardise(LinearStep):
         super().__init__()
         self.joint, self.eps = joint, eps
 
-    def numbers(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002, D102 - inherited
+    def numbers(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102 - inherited
         mean, std = _moments(x, self.joint)
         gain = 1 / (std + self.eps)
         return gain, -mean * gain
@@ -73,7 +73,9 @@ class Standardise(LinearStep):
 class ScaleRange(LinearStep):
     """Two percentiles to 0 and 1, those of the image or of the raw one: ``scale_range``."""
 
-    def __init__(self, low: float, high: float, *, joint: bool, of_raw: bool = False, eps: float = EPSILON) -> None:
+    def __init__(
+        self, low: float, high: float, *, joint: bool, of_raw: bool = False, eps: float = EPSILON
+    ) -> None:
         super().__init__()
         self.low, self.high, self.joint, self.of_raw, self.eps = low, high, joint, of_raw, eps
 
@@ -114,7 +116,7 @@ class Clip(ProcessingStep):
         self.low, self.high, self.joint, self.between = low, high, joint, between
         self.low_percentile, self.high_percentile = low_percentile, high_percentile
 
-    def forward(self, x: Tensor, raw: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, raw: Tensor) -> Tensor:
         """Return the clipped tensor."""
         low, high = self._end(x, self.low, self.low_percentile), self._end(x, self.high, self.high_percentile)
         x = x if low is None else torch.maximum(x, low)
@@ -129,7 +131,7 @@ class Clip(ProcessingStep):
 class Sigmoid(ProcessingStep):
     """``1 / (1 + exp(−x))``."""
 
-    def forward(self, x: Tensor, raw: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, raw: Tensor) -> Tensor:
         """Return the logistic function of the tensor."""
         return x.sigmoid()
 
@@ -144,7 +146,7 @@ class Binarize(ProcessingStep):
         numbers = torch.tensor(threshold, dtype=torch.float64).reshape(-1, 1, 1)
         self.register_buffer("threshold", numbers, persistent=False)
 
-    def forward(self, x: Tensor, raw: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, raw: Tensor) -> Tensor:
         """Return 1 or 0."""
         return (x > self.threshold.to(x)).to(x)
 
@@ -159,7 +161,7 @@ class ToInteger(ProcessingStep):
         super().__init__()
         self.low, self.high = low, high
 
-    def forward(self, x: Tensor, raw: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, raw: Tensor) -> Tensor:
         """Return whole numbers."""
         return x + (x.trunc().clamp(self.low, self.high) - x).detach()
 
@@ -191,16 +193,16 @@ class Processed(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """Return the restored image of ``y``."""
-        x = y
+        x: Tensor = y
         for step in self.before:
             x = step(x, y)
         x = self.network(x).to(y.dtype)
         for step in self.after:
             x = step(x, y)
-        if not self.undo:
-            return x
-        gain, offset = self.map_of(y)
-        return (x - offset) / gain
+        if self.undo:
+            gain, offset = self.map_of(y)
+            x = (x - offset) / gain
+        return x
 
     def map_of(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return gain and offset of what the steps together make of an image."""

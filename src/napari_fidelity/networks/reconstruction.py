@@ -40,6 +40,6 @@ class ReconstructionNetwork(nn.Module):
         x: Tensor = self.module(y, physics)
         return x
 
-    def to_scale(self, scale: int) -> Self:  # noqa: ARG002 - the operator tells
+    def to_scale(self, scale: int) -> Self:
         """Return a copy that shares no storage; the same network is for every scale."""
         return copy.deepcopy(self)

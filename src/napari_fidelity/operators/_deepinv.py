@@ -1,4 +1,4 @@
-"""Our image formation models as physics of the library deepinv, for networks ``f(y, A)`` that are told the operator."""
+"""Our image formation models as physics of the library deepinv, for networks ``f(y, A)``."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def _class() -> Any:
             gamma = torch.as_tensor(gamma, dtype=y.dtype, device=y.device)
             if gamma.numel() == 1:
                 return z + _damped(self, y - self.A(z), gamma.reshape(()))
-            each = zip(z.split(1), y.split(1), gamma.reshape(-1), strict=True)  # one for each image of the batch
+            # one for each image of the batch
+            each = zip(torch.split(z, 1), torch.split(y, 1), gamma.reshape(-1), strict=True)
             return torch.cat([a + _damped(self, b - self.A(a), g) for a, b, g in each])
 
     return OperatorPhysics
@@ -113,5 +114,6 @@ def _damped(physics: Any, r: Tensor, gamma: Tensor) -> Tensor:
     if not ridge.requires_grad:
         return w
     with torch.no_grad():
-        slope = (physics.operator.A_dagger(physics.A(w), shape, ridge=value) - w) / value
-    return w + (ridge - ridge.detach()) * slope
+        slope: Tensor = (physics.operator.A_dagger(physics.A(w), shape, ridge=value) - w) / value
+    changed: Tensor = w + (ridge - ridge.detach()) * slope
+    return changed

@@ -81,8 +81,7 @@ class BlockRun:
         """Return the network; one that takes the operator is told the noise of a block, too."""
         from napari_fidelity.networks.adapters import WithOperator  # not before it runs: it loads torch
 
-        bound = isinstance(self.network, WithOperator)
-        return self.network.with_noise(noise) if bound else self.network
+        return self.network.with_noise(noise) if isinstance(self.network, WithOperator) else self.network
 
     def _folded(self, y: torch.Tensor) -> torch.Tensor:
         return y.movedim(1, 0).contiguous() if self.fold else y
