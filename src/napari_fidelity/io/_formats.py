@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Loader = Callable[[Path, bytes, bool], LoadedNetwork]
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".ts", ".pt2")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".ts", ".pt2", ".zip", ".yaml")
 """Of the model files that can be loaded."""
 
 # Module of this package and its function that loads a kind of file: f(path, content, trust) -> network.
@@ -28,13 +28,15 @@ _LOADERS = {
     "weights": "_own:load_weights",
     "torchscript": "_programs:load_torchscript",
     "exported": "_programs:load_exported",
+    "bioimageio": "_bioimageio:load_package",
 }
 
 # How archives that torch and others write are told apart: a member of each kind; the first that fits counts.
 _MEMBERS = (
+    ("bioimageio", re.compile(r"^(rdf|bioimageio)\.yaml$")),
     ("torchscript", re.compile(r"(^|/)code/|(^|/)constants\.pkl$")),
     ("exported", re.compile(r"(^|/)archive_format$|exported_program|(^|/)models/.*\.json$")),
-    ("package", re.compile(r"\.py$|\.npy$|(^|/)rdf\.yaml$|(^|/)bioimageio\.yaml$")),
+    ("package", re.compile(r"\.py$|\.npy$")),
 )
 _OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 _INFLATION = 100  # times its own size, beyond which an archive is a trap and no model
@@ -85,6 +87,8 @@ def kind_of(path: Path, content: bytes) -> str:
     """
     if path.suffix == ".safetensors":
         return "safetensors"
+    if path.suffix == ".yaml":
+        return "bioimageio"
     return _archive_kind(path.name, content) if content.startswith(b"PK") else "weights"
 
 
@@ -146,7 +150,11 @@ def demand_trust(path: Path, content: bytes, trust: bool, *, what: str, runs: st
     )
 
 
-def opened(action: Callable[[], Any], name: str) -> Any:
+def opened(
+    action: Callable[[], Any],
+    name: str,
+    do: str = "Copy or download it again, or export it again with this version",
+) -> Any:
     """Return what a library makes of a file; whatever it raises becomes a :class:`ModelFileError`."""
     try:
         return action()
@@ -155,5 +163,5 @@ def opened(action: Callable[[], Any], name: str) -> Any:
         raise ModelFileError(
             f"'{name}' is damaged, or made for another version of torch",
             found=f"{type(error).__name__}: {lines[0][:200] if lines else ''}",
-            do="Copy or download it again, or export it again with this version",
+            do=do,
         ) from None

@@ -52,8 +52,11 @@ def _from_card(card: Card, weights: dict[str, Tensor], name: str) -> Restoration
 
 def _from_weights(weights: dict[str, Tensor]) -> LoadedNetwork:
     """Return the network that weights belong to, by their names: ours first, then spandrel's."""
+    from napari_fidelity.io._deepinv import is_ram, ram_from_weights
     from napari_fidelity.io._foreign import adopt
 
+    if is_ram(weights):
+        return ram_from_weights(weights)
     with torch.random.fork_rng(devices=[]):
         network: RestorationNetwork | None = adopt(weights)
         if network is None:

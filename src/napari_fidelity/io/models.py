@@ -53,8 +53,8 @@ def load_model(
     ----------
     name_or_path
         Id of a bundled model (see :func:`list_models`), or the path of a ``.safetensors`` file with or without
-        our header, of a ``.pth`` or ``.pt`` file that holds weights alone, or of a TorchScript (``.pt``, ``.ts``)
-        or exported program (``.pt2``).
+        our header, of a ``.pth`` or ``.pt`` file that holds weights alone, of a TorchScript (``.pt``, ``.ts``) or
+        exported program (``.pt2``), or of a bioimage.io package (``.zip``, or the ``rdf.yaml`` of one unpacked).
     scale
         Adapt the network to this scale by leaving layers out (see ``RestorationNetwork.to_scale``).
     device
@@ -74,9 +74,11 @@ def load_model(
     """
     path, content = _find(name_or_path)
     network = loader_of(path, content)(path, content, trust)
-    network.info = replace(
-        network.info, id=network.info.id or path.stem, sha256=hashlib.sha256(content).hexdigest()
-    )
+    info = network.info
+    sha256 = (
+        info.sha256 or hashlib.sha256(content).hexdigest()
+    )  # of a package in a folder, the loader knows better
+    network.info = replace(info, id=info.id or path.stem, sha256=sha256)
     if scale is not None:
         network = network.to_scale(scale)
     return network.to(choose_device(str(device), announce=False)).eval()

@@ -32,7 +32,8 @@ from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for
 from napari_fidelity.methods.scores import mean_square
 from napari_fidelity.methods.tuned import TunedNetwork
-from napari_fidelity.methods.views import VIEWS, from_view, to_view
+from napari_fidelity.methods.views import VIEWS, from_view, to_view, views_for
+from napari_fidelity.networks.adapters import is_bound
 from napari_fidelity.stopping.rules import Budget, Discrepancy
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Run:
         self.known: dict[str, Any] = {"noise": noise, "weights": weights}
         self.stop, self.rng = stop or options.default_stop(), generator(rng)
         self.network = private_copy(model, y.device)
+        self.views = views_for(self.network, operator, y, options.views)
         self.autocast = autocast(options.precision, y.device)
         start = self._first_pass()
         first, self.last = start.image, start.layer if options.last_layer == "solve" else None
@@ -87,7 +89,7 @@ class Run:
             {**self.known, "ridge": self.damping},
             self.sigma2,
             self.seed,
-            options.reads == "as_trained",
+            options.reads == "as_trained" and not is_bound(self.network),  # it is told the blur, too
         )
         self.shown, first = given.show(y, first)
         # The first iteration looks at the same; without gradients it need not run the network again.
@@ -156,7 +158,7 @@ class Run:
         if optimizer is not None:
             check_memory(self._pass, self.shown)
         # Without gradient steps, a second look at a view would show the same again.
-        iterations = min(options.iterations, options.views - 1) if optimizer is None else options.iterations
+        iterations = min(options.iterations, len(self.views) - 1) if optimizer is None else options.iterations
         # The images must be those of the whole run, so all but the end stays as it is without a chosen iteration.
         end = iterations if options.iteration is None else min(options.iteration, iterations)
         outcome = Outcome(options, self._finished, lambda count: 1 / count if options.average else 1.0)
@@ -235,7 +237,7 @@ class Run:
 
     def _reason(self, index: int, said: list[tuple[StoppingRule, str | None]]) -> str:
         """Return why to stop; while the average still lacks views, only a budget can end the run."""
-        whole_round = not self.options.average or index + 1 >= self.options.views
+        whole_round = not self.options.average or index + 1 >= len(self.views)
         return next((text for part, text in said if text and (whole_round or isinstance(part, Budget))), "")
 
     def _parameters(self) -> list[nn.Parameter]:
@@ -256,7 +258,7 @@ class Run:
     ) -> tuple[torch.Tensor, float, torch.Tensor]:
         """Return the loss, its data term, and the image, in its own orientation, of one iteration."""
         options = self.options
-        view = VIEWS[index % options.views]
+        view = self.views[index % len(self.views)]
         run = self._start_or_pass(view)
         copy = self._copy_pass(view)
         change = self._solve(run, copy, view) if self.last is not None else None

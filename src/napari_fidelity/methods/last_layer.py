@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from napari_fidelity.methods.base import call_network
-from napari_fidelity.networks.adapters import innermost
+from napari_fidelity.networks.adapters import innermost, is_bound
 from napari_fidelity.networks.foreign import ForeignNetwork
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def _watched(network: nn.Module) -> list[nn.Conv2d]:
         return [named]
     if isinstance(innermost(network), ForeignNetwork):
         return []  # it was looked for when the network was loaded, and there is none
+    if is_bound(network):
+        return []  # what follows its last convolution may depend on the data
     return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.networks.base import RestorationNetwork, check_image
+from napari_fidelity.networks.reconstruction import ReconstructionNetwork
 
 if TYPE_CHECKING:
     from napari_fidelity.networks.info import ModelInfo
@@ -144,5 +145,5 @@ class ForeignNetwork(nn.Module):
             return copy.deepcopy(self)
 
 
-LoadedNetwork = RestorationNetwork | ForeignNetwork
+LoadedNetwork = RestorationNetwork | ForeignNetwork | ReconstructionNetwork
 """What :func:`napari_fidelity.load_model` returns."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari_fidelity.core.errors import ImageError, OptionError, ShapeError
 from napari_fidelity.core.options import Options
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from napari_fidelity.operators._axes import Chain
+    from napari_fidelity.operators.noise import Noise
 
 RELATIVE_CUTOFF = 1e-6
 """Eigenvalues of ``A Aᵀ`` below this fraction of the largest count as zero when ``ridge = 0``.
@@ -166,6 +167,25 @@ class Operator(Options, ABC):
         chains = self.chains(ndim) or ((),) * ndim
         scales, shifts = zip(*(chain_grid(chain) for chain in chains), strict=True)
         return Grid(scales, shifts)
+
+    def to_deepinv(self, like: torch.Tensor, noise: Noise | None = None) -> Any:
+        """Return this operator as a ``deepinv.physics.LinearPhysics``, for that library's networks and methods.
+
+        Parameters
+        ----------
+        like
+            A measurement ``(N, C, *m)``: the physics is for images of the size that belongs to it, on its device.
+        noise
+            Noise of the measurement, in its units; unknown noise counts as none.
+
+        Raises
+        ------
+        MissingDependencyError
+            If the library is missing.
+        """
+        from napari_fidelity.operators._deepinv import physics_of
+
+        return physics_of(self, like, noise)
 
     def __matmul__(self, other: Operator) -> Operator:
         """Return ``self`` after ``other``: ``(A @ B)(x) = A(B(x))``."""

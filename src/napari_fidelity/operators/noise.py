@@ -8,7 +8,7 @@ alone, differentiable and finite for every prediction.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field
 
@@ -56,6 +56,12 @@ class Noise(Options, ABC):
     @abstractmethod
     def rescale(self, offset: float, gain: float) -> Self:
         """Return the noise model of ``t = (y - offset) / gain``, ``gain > 0``."""
+
+    def to_deepinv(self) -> Any:
+        """Return the noise model of the library deepinv with this variance, as far as it has one."""
+        from napari_fidelity.operators._deepinv import noise_of
+
+        return noise_of(self)
 
     def discrepancy(self, prediction: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean of ``(prediction - y)² / variance``: 1 when the residual is nothing but noise.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Spatial
     from napari_fidelity.methods.base import LinearOperator, Method, Network
+    from napari_fidelity.operators.noise import Noise
     from napari_fidelity.pipeline.recipe import Recipe
 
     Steps = Generator[Step[Image], str | None, Result[Image]]
@@ -70,11 +71,17 @@ class BlockRun:
         self.scaling = scaling_of(recipe, image, self.blocks, operator, device)
         self.assembly = Assembly(recipe, operator, len(self.blocks[0].data), self.channels)
         self.ends = recipe.last_iterations
-        self.network, self.fold = adapted(network, len(self.blocks[0].data), recipe.method)
+        self.network, self.fold = adapted(network, len(self.blocks[0].data), recipe.method, operator)
         self.seen = None
         if observed is not None and not observed.all():
             seen = image.replace(data=observed.astype(np.uint8))
             self.seen = planes(seen, recipe.spatial, self.channels)
+
+    def told(self, noise: Noise | None) -> Network | None:
+        """Return the network; one that takes the operator is told the noise of a block, too."""
+        from napari_fidelity.networks.adapters import WithOperator  # not before it runs: it loads torch
+
+        return self.network.with_noise(noise) if isinstance(self.network, WithOperator) else self.network
 
     def _folded(self, y: torch.Tensor) -> torch.Tensor:
         return y.movedim(1, 0).contiguous() if self.fold else y
@@ -145,7 +152,7 @@ class BlockRun:
         y, known = self.task(number)
         own = self.scaling.at(block.index)
         cut = Cut(self.recipe, self.image, block, own, partial(self._result_shape, y), self.fold)
-        inner = cut.method(self.judged).steps(y, self.operator, self.network, **known)
+        inner = cut.method(self.judged).steps(y, self.operator, self.told(known["noise"]), **known)
         asked = reply = None
         try:
             while True:
@@ -254,15 +261,18 @@ def check_operator(operator: Operator, spatial: Spatial) -> None:
             raise OptionError(f"{type(part).__name__} does not work on {what}", do=f"Set spatial to {do}")
 
 
-def adapted(network: Network | None, channels: int, method: Method) -> tuple[Network | None, bool]:
+def adapted(
+    network: Network | None, channels: int, method: Method, operator: LinearOperator | None = None
+) -> tuple[Network | None, bool]:
     """Return a network as a method runs it on so many channels, and whether these run through it as a batch.
 
-    A denoiser's network is adapted by the denoiser.
+    A denoiser's network is adapted by the denoiser; one that takes the ``operator`` is bound to it.
     """
     if not method.reads_measurement or not isinstance(network, torch.nn.Module):
         return network, False
-    from napari_fidelity.networks.adapters import for_gray, for_unit_range
+    from napari_fidelity.networks.adapters import for_gray, for_operator, for_unit_range
 
+    network = network if operator is None else for_operator(network, operator)
     fold = getattr(network, "n_channels", None) not in (None, channels)
     network = for_unit_range(network)
     return (for_gray(network) if fold else network), fold

@@ -100,7 +100,7 @@ def memory_needed(
     size = prod(result_sizes(recipe, image).values()) * each
     measured = [image.sizes[axis] for axis in recipe.spatial]
     channels = image.sizes.get(channel_axis(image.axes, recipe.channels_of(image)), 1)
-    network, fold = adapted(network, channels, recipe.method)
+    network, fold = adapted(network, channels, recipe.method, recipe.operator)
     shape = (channels, 1, *measured) if fold else (1, channels, *measured)
     method = recipe.method.trusting() if trust and isinstance(recipe.method, Ensemble) else recipe.method
     made = shape

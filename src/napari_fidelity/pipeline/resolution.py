@@ -70,7 +70,7 @@ def frc_of(
         return restored_frc(
             y,
             run.operator,
-            run.network,
+            run.told(known["noise"]),
             method=judged_method(recipe.method),
             split=split,
             pixel_size=sizes,

@@ -17,7 +17,7 @@ from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods._start import filled, found_noise, is_picture, noise_variance, pictures
 from napari_fidelity.methods.base import call_operator, check_measurement, generator
 from napari_fidelity.methods.scores import known_variance
-from napari_fidelity.methods.views import VIEWS, from_view, to_view
+from napari_fidelity.methods.views import from_view, to_view, views_for
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.noise import GaussianNoise
 from napari_fidelity.uncertainty._judged import judged
@@ -25,7 +25,7 @@ from napari_fidelity.uncertainty._transforms import draw
 from napari_fidelity.uncertainty.deviation import Confidence
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from napari_fidelity.methods._follow import Inner, TensorStep
     from napari_fidelity.methods.base import LinearOperator, Method, Network, Steps
@@ -120,7 +120,7 @@ class Run:
         of = self.options.of
         if not self.options.fast or not isinstance(of, FineTune) or found.network is None:
             return of, self.model
-        views = of.views if of.average else 1
+        views = views_for(found.network, self.operator, self.y, of.views if of.average else 1)
         return (Project() if of.project else Apply()), partial(_averaged, found.network, views)
 
     def _prepare(self) -> None:
@@ -216,8 +216,8 @@ def _moved(method: Method, transform: Transform) -> Method:
     return method.replace(**changes) if changes else method
 
 
-def _averaged(network: TunedNetwork, views: int, y: torch.Tensor) -> torch.Tensor:
+def _averaged(network: TunedNetwork, views: Sequence[int], y: torch.Tensor) -> torch.Tensor:
     """Return the image that a tuned network makes of a measurement, averaged over views."""
     shown = network.shown(y)
-    images = [from_view(network.image(to_view(shown, view)), view) for view in VIEWS[:views]]
+    images = [from_view(network.image(to_view(shown, view)), view) for view in views]
     return torch.stack(images).mean(dim=0)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.errors import FidelityError, OptionError
+from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.denoisers.network import prepared
 from napari_fidelity.io.models import load_model
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods.apply import ready
-from napari_fidelity.methods.base import call_operator
-from napari_fidelity.methods.views import VIEWS, from_view, to_view
-from napari_fidelity.networks.adapters import innermost
+from napari_fidelity.methods.views import commuting_views, from_view, to_view, views_for
+from napari_fidelity.networks.adapters import for_operator, innermost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from napari_fidelity.stopping.rules import StoppingRule
 
 _APART = 15_485_863  # between the seeds of members; slices of a stack lie 1 apart, networks of a prior 1,000,003
-_SAME = 1e-4  # relative to the measurement: larger than rounding, smaller than any half-pixel shift
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,20 @@ def over_seeds(task: Task, count: int) -> list[Member]:
 def network_over_views(task: Task, network: Network, count: int) -> list[Member]:
     """Return a network that is shown the measurement in several views; for any image formation model.
 
+    One that is told the model is shown the views which that commutes with.
     Its images are projected onto the data where the method's are.
+
+    Raises
+    ------
+    OptionError
+        If a network that is told the model would be told it rightly in one view alone.
     """
     method = task.method
     if isinstance(method, FineTune):
         method = Project() if method.project else Apply()
     network = ready(network, task.y.device)
-    return [Member(replace(task, method=method, model=_viewed(network, view)).steps) for view in VIEWS[:count]]
+    views = _enough(views_for(network, task.operator, task.y, count), task)
+    return [Member(replace(task, method=method, model=_viewed(network, view)).steps) for view in views]
 
 
 def _viewed(network: Network, view: int) -> Network:
@@ -105,32 +110,18 @@ def method_over_views(task: Task, count: int) -> list[Member]:
     OptionError
         If the image formation model commutes with no flip or turn: then it says nothing of a turned image.
     """
-    views = commuting_views(task.operator, task.y)[:count]
+    views = _enough(commuting_views(task.operator, task.y)[:count], task)
+    return [_turned(task, view) for view in views]
+
+
+def _enough(views: Sequence[int], task: Task) -> Sequence[int]:
     if len(views) < 2:
         raise OptionError(
             "The image formation model commutes with no flip or turn, so the method cannot be run on views",
             found=f"{type(task.operator).__name__} on {' × '.join(map(str, task.y.shape[2:]))} pixels",
             do="Choose an ensemble over seeds, or the bootstrap",
         )
-    return [_turned(task, view) for view in views]
-
-
-def commuting_views(operator: LinearOperator, y: torch.Tensor) -> list[int]:
-    """Return the views in which an operator is the same, ``A V x = V A x``, as random data tell."""
-    from napari_fidelity.methods._start import image_shape
-
-    x = torch.randn(image_shape(y, operator), generator=torch.Generator().manual_seed(0)).to(y)
-    seen = call_operator(operator, x)
-
-    def commutes(view: int) -> bool:
-        try:
-            turned = call_operator(operator, to_view(x, view).contiguous())
-        except FidelityError:
-            return False
-        wanted = to_view(seen, view)
-        return turned.shape == wanted.shape and bool((turned - wanted).norm() <= _SAME * wanted.norm())
-
-    return [view for view in VIEWS if commutes(view)]
+    return views
 
 
 def _turned(task: Task, view: int) -> Member:
@@ -214,7 +205,7 @@ def _with(task: Task, network: Network) -> Task:
     y, weights = task.y, task.weights
     if not task.method.reads_measurement:  # the denoiser adapts it
         return replace(task, model=network)
-    network, fold = prepared(network, y.shape[1])
+    network, fold = prepared(for_operator(network, task.operator, task.noise), y.shape[1])
     if not fold:
         return replace(task, model=network)
     planes = y.reshape(-1, 1, *y.shape[2:])
