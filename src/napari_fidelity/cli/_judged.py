@@ -101,7 +101,7 @@ class Restoration:
         if formation.operator is not None:
             operator = read_operator(formation.operator)
         elif made is None and reference is not None:
-            operator = downsampling_of(reference)
+            operator = downsampling_of(reference, trust=running.trust)
         given = {
             "operator": operator,
             "noise": parse_noise(formation.noise) if formation.noise else None,
@@ -129,11 +129,12 @@ class Restoration:
         return Apply()
 
 
-def downsampling_of(reference: Any) -> Operator:
+def downsampling_of(reference: Any, *, trust: bool = False) -> Operator:
     """Return the downsampling that a model undoes."""
     from napari_fidelity.io import list_models
     from napari_fidelity.operators import Downsample
     from napari_fidelity.pipeline.restoration import load_reference
 
     known = {info.id: info.scale for info in list_models()}
-    return Downsample(scale=reference.scale or known.get(reference.name) or load_reference(reference).scale)
+    scale = reference.scale or known.get(reference.name) or load_reference(reference, trust=trust).scale
+    return Downsample(scale=scale)

@@ -38,7 +38,9 @@ def run_recipe_on_file(
     image = read_image(source, axes, alpha=alpha)
     check_format(recipe, image, target, writing.dtype)
     with display(source.name, quiet=running.silent, stop=recipe.stop) as show:
-        result = drain(run_recipe(recipe, image, device=running.device, dtype=writing.dtype), show)
+        result = drain(
+            run_recipe(recipe, image, device=running.device, dtype=writing.dtype, trust=running.trust), show
+        )
     files = write_all(result, target, writing)
     _report(result, files, running, interrupted=show.interrupt.requested)
     return INTERRUPTED if show.interrupt.requested else OK

@@ -80,6 +80,20 @@ class Running:
         """Whether nothing but the outcome is to be printed."""
         return self.json or self.quiet
 
+    @property
+    def trust(self) -> bool:
+        """Whether code in a model's file may run."""
+        return False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RunningModel(Running):
+    """Where and how to run a model that somebody names."""
+
+    trust: Annotated[bool, Parameter(group=RUN, negative="")] = False
+    """Let code in the model's file run (TorchScript, exported programs, packages): only from those you trust."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, err, out, print_json, set_up_logging
 from napari_fidelity.cli._judged import Restoration
-from napari_fidelity.cli._options import METHOD, RUN, Formation, Running, given, only_own, table_over
+from napari_fidelity.cli._options import METHOD, RUN, Formation, Running, RunningModel, given, only_own, table_over
 from napari_fidelity.core.errors import FidelityError, ImageError, OutputError
 from napari_fidelity.uncertainty import MAPS
 from napari_fidelity.uncertainty.deviation import DeviationMap
@@ -44,7 +44,7 @@ def calibrate(
     options: Annotated[Table, Parameter(name="*", group=METHOD)] = Table(),  # type: ignore[valid-type]
     restoration: Restoration = Restoration(),
     formation: Formation = Formation(),
-    running: Running = Running(),
+    running: RunningModel = RunningModel(),
     overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False,
 ) -> int:
     """Find what a map must be multiplied with so that its intervals cover a stated share of the pixels.
@@ -88,7 +88,9 @@ def calibrate(
                 raise _Interrupted("Interrupted; nothing was written")
 
         try:
-            found = calibrate_images(_read(files, formation), chosen, recipe, device=running.device, on_step=look)
+            found = calibrate_images(
+                _read(files, formation), chosen, recipe, device=running.device, trust=running.trust, on_step=look
+            )
         except _Interrupted as error:
             err.print(str(error))
             return INTERRUPTED

@@ -11,7 +11,7 @@ from napari_fidelity.cli._console import set_up_logging
 from napari_fidelity.cli._files import read_operator
 from napari_fidelity.cli._judged import downsampling_of
 from napari_fidelity.cli._on_file import run_recipe_on_file
-from napari_fidelity.cli._options import METHOD, Formation, Running, Writing, given, table_of
+from napari_fidelity.cli._options import METHOD, Formation, Running, RunningModel, Writing, given, table_of
 from napari_fidelity.core.options import Options
 from napari_fidelity.methods import FineTune, Project
 
@@ -30,7 +30,7 @@ def correct(
     stop: str | None = None,
     options: Annotated[FineTuneTable, Parameter(name="*", group=METHOD)] = FineTuneTable(),  # type: ignore[valid-type]
     formation: Formation = Formation(),
-    running: Running = Running(),
+    running: RunningModel = RunningModel(),
     writing: Writing = Writing(),
 ) -> int:
     """Fine-tune a restoration network on one image until its output explains the measurement.
@@ -69,7 +69,7 @@ def project(
     scale: int | None = None,
     options: Annotated[ProjectTable, Parameter(name="*", group=METHOD)] = ProjectTable(),  # type: ignore[valid-type]
     formation: Formation = Formation(),
-    running: Running = Running(),
+    running: RunningModel = RunningModel(),
     writing: Writing = Writing(),
 ) -> int:
     """Change a network's output as little as possible so that it explains the measurement.
@@ -110,7 +110,11 @@ def restore_file(
     set_up_logging(quiet=running.silent)
     check_output(target, overwrite=writing.overwrite)
     reference = ModelReference(name=model, scale=scale)
-    operator = read_operator(formation.operator) if formation.operator else downsampling_of(reference)
+    operator = (
+        read_operator(formation.operator)
+        if formation.operator
+        else downsampling_of(reference, trust=running.trust)
+    )
     noise = parse_noise(formation.noise) if formation.noise else None
     recipe = Recipe(
         operator=operator,

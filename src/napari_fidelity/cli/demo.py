@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_fidelity.cli._console import Display
     from napari_fidelity.core.step import Step
     from napari_fidelity.metrics import Row
-    from napari_fidelity.networks import RestorationNetwork
+    from napari_fidelity.networks.foreign import LoadedNetwork
     from napari_fidelity.operators import Operator
 
 MODEL = "edsr-s-x2"
@@ -155,7 +155,7 @@ def _tuned(
     made: Demo,
     y: torch.Tensor,
     operator: Operator,
-    network: RestorationNetwork,
+    network: LoadedNetwork,
     curve: str,
     show: Display,
     seed: int,
@@ -181,7 +181,7 @@ def _tuned(
     return result.image, scoring
 
 
-def _output(network: RestorationNetwork, y: torch.Tensor) -> torch.Tensor:
+def _output(network: LoadedNetwork, y: torch.Tensor) -> torch.Tensor:
     import torch
 
     with torch.no_grad():

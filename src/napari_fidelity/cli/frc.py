@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, err, out, print_json, set_up_logging
 from napari_fidelity.cli._judged import Restoration
-from napari_fidelity.cli._options import RUN, Formation, Running
+from napari_fidelity.cli._options import RUN, Formation, RunningModel
 from napari_fidelity.core.errors import OutputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def frc(
     csv: Path | None = None,
     restoration: Restoration = Restoration(),
     formation: Formation = Formation(),
-    running: Running = Running(),
+    running: RunningModel = RunningModel(),
     overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False,
 ) -> int:
     """Tell the resolution of a measurement and of its restoration by Fourier ring correlation.
@@ -58,7 +58,7 @@ def frc(
     image = read_image(source, formation.axes, alpha=formation.alpha)
     recipe = restoration.recipe(formation, running)
     with display(source.name, quiet=running.silent, stop=recipe.stop) as show:
-        found = frc_of(recipe, image, split=split, device=running.device, on_step=show)
+        found = frc_of(recipe, image, split=split, device=running.device, trust=running.trust, on_step=show)
     if show.interrupt.requested:
         err.print("The restoration of the half is not finished; there is no resolution to tell.")
         return INTERRUPTED

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from cyclopts import Parameter
 
 from napari_fidelity.cli._files import read_operator
-from napari_fidelity.cli._options import IMAGE, METHOD, Formation, Running, Writing, given, only_own, table_over
+from napari_fidelity.cli._options import (
+    IMAGE,
+    METHOD,
+    Formation,
+    RunningModel,
+    Writing,
+    given,
+    only_own,
+    table_over,
+)
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.methods import DIP, RED, DeepRED
 from napari_fidelity.pipeline.presets import from_preset
@@ -45,7 +54,7 @@ def reconstruct(
     spatial: Annotated[Literal["YX", "ZYX"], Parameter(group=IMAGE)] = "YX",
     options: Annotated[Table, Parameter(name="*", group=METHOD)] = Table(),  # type: ignore[valid-type]
     formation: Formation = Formation(),
-    running: Running = Running(),
+    running: RunningModel = RunningModel(),
     writing: Writing = Writing(),
 ) -> int:
     """Reconstruct an image from its measurement and image formation model alone.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_fidelity.cli._options import Running, Writing
+from napari_fidelity.cli._options import RunningModel, Writing
 
 
 def run(
@@ -14,7 +14,7 @@ def run(
     /,
     *,
     axes: str | None = None,
-    running: Running = Running(),
+    running: RunningModel = RunningModel(),
     writing: Writing = Writing(),
 ) -> int:
     """Replay a recipe on an image: the same input on the same device gives the same result, bit by bit.

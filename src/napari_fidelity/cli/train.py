@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, out, print_json, set_up_logging
 from napari_fidelity.cli._files import read_operator
 from napari_fidelity.cli._options import IMAGE, METHOD, Running, given, table_of
-from napari_fidelity.core.errors import OptionError
+from napari_fidelity.core.errors import ArchitectureError, OptionError
 from napari_fidelity.training import Train
 
 if TYPE_CHECKING:
@@ -107,8 +107,16 @@ def _network(start: str | None, scale: int, n_channels: int, n_feats: int, n_blo
 
     if start is not None:
         from napari_fidelity.io import load_model
+        from napari_fidelity.networks import RestorationNetwork
 
-        return load_model(start).requires_grad_(True)
+        network = load_model(start)
+        if not isinstance(network, RestorationNetwork):
+            raise ArchitectureError(
+                "Training goes on from networks of the registered architectures alone",
+                found=f"{network.info.architecture}, which could not be saved",
+                do="Start from another model, or fine-tune this one on an image (correct)",
+            )
+        return network.requires_grad_(True)
     from napari_fidelity.networks.edsr import EDSR
 
     network = EDSR(n_channels=n_channels, n_feats=n_feats, n_blocks=n_blocks, scale=scale)

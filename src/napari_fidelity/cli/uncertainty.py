@@ -11,7 +11,7 @@ from napari_fidelity.cli._console import INTERRUPTED, OK, display, err, print_js
 from napari_fidelity.cli._judged import Restoration
 from napari_fidelity.cli._map_report import print_report
 from napari_fidelity.cli._on_file import check_format, check_targets, replayed, write_all
-from napari_fidelity.cli._options import METHOD, Formation, Replacing, Running, given, only_own, table_over
+from napari_fidelity.cli._options import METHOD, Formation, Replacing, RunningModel, given, only_own, table_over
 from napari_fidelity.core.errors import OptionError, RecipeError
 from napari_fidelity.uncertainty import MAPS
 from napari_fidelity.uncertainty.deviation import DeviationMap
@@ -42,7 +42,7 @@ def uncertainty(
     options: Annotated[Table, Parameter(name="*", group=METHOD)] = Table(),  # type: ignore[valid-type]
     restoration: Restoration = Restoration(),
     formation: Formation = Formation(),
-    running: Running = Running(),
+    running: RunningModel = RunningModel(),
     writing: Replacing = Replacing(),
 ) -> int:
     """Show where the data support a restored image, and where it was made up.
@@ -87,14 +87,15 @@ def uncertainty(
     check_format(recipe, image, target, writing.dtype)
     if judged is None:
         with display("restoring", quiet=running.silent, stop=base.stop) as show:
-            judged = drain(run_recipe(base, image, device=running.device), show).image
+            judged = drain(run_recipe(base, image, device=running.device, trust=running.trust), show).image
         if show.interrupt.requested:
             err.print("The image to judge is not finished; nothing was written.")
             return INTERRUPTED
     if true is not None:
         check_truth(true, judged)  # now, not when the map is made and written
     with display(chosen.title, quiet=running.silent) as show:
-        result = drain(run_recipe(recipe, image, device=running.device, judged=judged), show)
+        steps = run_recipe(recipe, image, device=running.device, judged=judged, trust=running.trust)
+        result = drain(steps, show)
     files = write_all(result, target, writing)
     numbers = report(result, judged, image, true, recipe)
     interrupted = show.interrupt.requested

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import ModelFileError
@@ -17,15 +16,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
-
 # Under these keys training programs put the weights; averaged weights are the ones to use, so they come first.
-_WRAPPERS = ("params_ema", "state_dict_ema", "params", "state_dict", "model_state_dict", "model", "network", "net")
-# Left in front of every name by DataParallel and torch.compile.
-_PREFIXES = ("module.", "_orig_mod.")
-
-# In archives of TorchScript, of exported programs and of numpy, but not of torch.save.
-_PROGRAM = re.compile(r"/code/|constants\.pkl$|archive_format|exported_program|models/.*\.json$|\.npy$")
+_WRAPPERS = (
+    "params_ema", "params-ema", "state_dict_ema", "params", "state_dict", "model_state_dict", "model", "network",
+    "net", "generator",
+)  # fmt: skip
+# Left in front of every name by DataParallel, torch.compile and training programs.
+_PREFIXES = ("module.", "_orig_mod.", "netG.")
 
 _HEADER_LIMIT = 100_000_000  # bytes, the limit of the safetensors format itself
 
@@ -107,10 +104,8 @@ def torch_weights(content: bytes, name: str) -> dict[str, Tensor]:
     Raises
     ------
     ModelFileError
-        If the file is a program (TorchScript, an exported program), holds anything that would run code, is
-        damaged, or holds no weights.
+        If the file holds anything that would run code, is damaged, or holds no weights.
     """
-    _refuse_programs(content, name)
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the broken or hostile file provokes
@@ -124,22 +119,6 @@ def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         if weights and all(key.startswith(prefix) for key in weights):
             return strip_prefixes({key.removeprefix(prefix): value for key, value in weights.items()})
     return weights
-
-
-def _refuse_programs(content: bytes, name: str) -> None:
-    if not content.startswith(b"PK"):
-        return
-    try:
-        members = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
-        members = []
-    culprit = next((member for member in members if _PROGRAM.search(member)), None)
-    if culprit is not None:
-        raise ModelFileError(
-            f"'{name}' is a program or a package, not weights alone",
-            found=f"an archive with '{culprit}' in it",
-            do="Save its state_dict() from Python, or use a .safetensors file; nothing of it was run",
-        )
 
 
 def _load_error(name: str, error: Exception) -> ModelFileError:

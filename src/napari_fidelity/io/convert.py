@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.errors import ModelFileError
+from napari_fidelity.core.errors import ModelFileError, UntrustedModelError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.io._atomic import check_output
 from napari_fidelity.io._weights import read_bytes
@@ -18,8 +18,8 @@ from napari_fidelity.networks.info import ModelInfo
 if TYPE_CHECKING:
     import os
 
-    from napari_fidelity.networks.base import RestorationNetwork
     from napari_fidelity.networks.enhancenet import EnhanceNet
+    from napari_fidelity.networks.foreign import LoadedNetwork
 
 
 def convert_model(
@@ -51,9 +51,19 @@ def convert_model(
         If the target cannot be written.
     """
     check_output(target, overwrite=overwrite)
-    network: RestorationNetwork
-    network = convert_enhancenet(source) if Path(source).suffix == ".npz" else load_model(source)
+    network: LoadedNetwork = convert_enhancenet(source) if Path(source).suffix == ".npz" else _loaded(source)
     return save_model(network, target, overwrite=overwrite, **{"id": Path(target).stem, **card})
+
+
+def _loaded(source: str | os.PathLike[str]) -> LoadedNetwork:
+    try:
+        return load_model(source)
+    except UntrustedModelError as error:
+        raise ModelFileError(
+            f"'{Path(source).name}' is a program, of which only somebody who runs it gets the weights",
+            found=error.what,
+            do="Save its state_dict() from Python; nothing of it was run",
+        ) from None
 
 
 def convert_enhancenet(path: str | os.PathLike[str]) -> EnhanceNet:

@@ -4,62 +4,28 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import math
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from napari_fidelity import networks
 from napari_fidelity.core.device import choose_device
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError, OptionError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.core.options import option_error
 from napari_fidelity.io import _weights
 from napari_fidelity.io._atomic import atomic_write, check_output
-from napari_fidelity.networks.info import ModelInfo
+from napari_fidelity.io._card import KEY, card_text, read_card
+from napari_fidelity.io._formats import check_suffix, loader_of
 
 if TYPE_CHECKING:
     import os
     from importlib.resources.abc import Traversable
 
-    from torch import Tensor
+    from napari_fidelity.networks.foreign import LoadedNetwork
+    from napari_fidelity.networks.info import ModelInfo
 
-    from napari_fidelity.networks.base import RestorationNetwork
-
-_KEY = "napari_fidelity"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-
-
-class _Card(BaseModel):
-    """What the header of our files holds, as JSON under the key ``napari_fidelity``."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-    architecture: str
-    config: dict[str, Any]
-    id: str = ""
-    scale: int = Field(ge=1)
-    n_channels: int = Field(ge=1)
-    value_range: tuple[float, float] = (0.0, 1.0)
-    licence: str = ""
-    trained_for: str = ""
-    source: str = ""
-
-    def info(self, n_parameters: int, sha256: str, name: str) -> ModelInfo:
-        return ModelInfo(
-            **{**self.model_dump(include=_TOLD), "id": self.id or name},
-            n_parameters=n_parameters,
-            sha256=sha256,
-            card=dict(self.model_extra or {}),
-        )
-
-
-_COUNTED = {"architecture", "config", "scale", "n_channels"}  # told by the network, not by who saves it
-_TOLD = set(_Card.model_fields) - {"config"}
 
 
 def list_models() -> list[ModelInfo]:
@@ -68,43 +34,43 @@ def list_models() -> list[ModelInfo]:
 
 
 def load_model(
-    name_or_path: str | os.PathLike[str], *, scale: int | None = None, device: str | torch.device = "cpu"
-) -> RestorationNetwork:
+    name_or_path: str | os.PathLike[str],
+    *,
+    scale: int | None = None,
+    device: str | torch.device = "cpu",
+    trust: bool = False,
+) -> LoadedNetwork:
     """Load a trained network, in eval mode, with what is known of it as its ``info``.
 
-    Nothing in the file is executed and nothing is downloaded.
+    Nothing is downloaded, and without ``trust`` nothing in the file is executed.
 
     Parameters
     ----------
     name_or_path
         Id of a bundled model (see :func:`list_models`), or the path of a ``.safetensors`` file with or without
-        our header, or of a ``.pth`` or ``.pt`` file that holds weights alone.
+        our header, of a ``.pth`` or ``.pt`` file that holds weights alone, or of a TorchScript (``.pt``, ``.ts``)
+        or exported program (``.pt2``).
     scale
         Adapt the network to this scale by leaving layers out (see ``RestorationNetwork.to_scale``).
     device
         Where to put it: a torch device or its name, or ``"auto"``.
+    trust
+        Whether code in the file may run. Programs do so with the rights of whoever opens them.
 
     Raises
     ------
+    UntrustedModelError
+        If the file holds code, and ``trust`` was not given.
     ModelFileError
         If there is no such model or file, or it is empty, damaged, or holds more than weights.
     ArchitectureError
         If the weights belong to no known architecture, do not fit the settings in the header, or the network
-        cannot be adapted to the scale.
+        needs more than an image, or cannot be adapted to the scale.
     """
-    content, name = _find(name_or_path)
-    if Path(name).suffix in _weights.TORCH_SUFFIXES:
-        card, weights = None, _weights.torch_weights(content, name)
-    else:
-        card = _read_card(_weights.safetensors_header(content, name), name)
-        weights = _weights.safetensors_weights(content, name)
-    network = _from_card(card, weights, name) if card else _from_weights(weights)
-    sha256 = hashlib.sha256(content).hexdigest()
-    stem = Path(name).stem
-    network.info = (
-        card.info(network.info.n_parameters, sha256, stem)
-        if card
-        else replace(network.info, id=stem, sha256=sha256)
+    path, content = _find(name_or_path)
+    network = loader_of(path, content)(path, content, trust)
+    network.info = replace(
+        network.info, id=network.info.id or path.stem, sha256=hashlib.sha256(content).hexdigest()
     )
     if scale is not None:
         network = network.to_scale(scale)
@@ -112,7 +78,7 @@ def load_model(
 
 
 def save_model(
-    network: RestorationNetwork, path: str | os.PathLike[str], *, overwrite: bool = False, **card: Any
+    network: LoadedNetwork, path: str | os.PathLike[str], *, overwrite: bool = False, **card: Any
 ) -> ModelInfo:
     """Write a network with its settings and its card to one ``.safetensors`` file, whole or not at all.
 
@@ -141,68 +107,44 @@ def save_model(
         If the suffix is another, or the card holds what JSON cannot or what the network itself tells.
     ModelFileError
         If a weight is NaN or infinite.
+    ArchitectureError
+        If the network is none of the registry.
     """
     from safetensors.torch import save
+
+    from napari_fidelity.networks import RestorationNetwork
 
     target = check_output(path, overwrite=overwrite)
     if target.suffix != ".safetensors":
         raise OptionError("Models are written as .safetensors", found=f"'{target.name}'")
+    if not isinstance(network, RestorationNetwork):
+        raise ArchitectureError(
+            "Only networks of the registered architectures can be written",
+            found=f"a {network.info.architecture} network that was made elsewhere",
+            do="Keep the file that it was loaded from",
+        )
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ModelFileError(f"The weight '{name}' is NaN or infinite", do="Train or load the network again")
     # One entry only: safetensors writes several in an order that differs from file to file, and so does the hash.
-    content = save(weights, metadata={_KEY: _card_text(network, target.stem, card)})
+    content = save(weights, metadata={KEY: card_text(network, target.stem, card)})
     with atomic_write(target, overwrite=overwrite) as temporary:
         temporary.write_bytes(content)
     return _read_info(content, target.name)
 
 
-def _card_text(network: RestorationNetwork, stem: str, told: dict[str, Any]) -> str:
-    if wrong := sorted(_COUNTED & told.keys()):
-        raise OptionError(f"The card's '{wrong[0]}' is told by the network itself", do="Leave it out")
-    info = network.info
-    known = {name: getattr(info, name) for name in _TOLD - _COUNTED}
-    counted = {
-        "architecture": network.architecture,
-        "config": network.config(),
-        "scale": network.scale,
-        "n_channels": network.n_channels,
-    }
-    content = {**info.card, **known, **told, **counted}
-    content["id"] = content["id"] or stem
-    try:
-        text = json.dumps(content, sort_keys=True, allow_nan=False)
-        _checked_range(_Card.model_validate_json(text))
-    except ValidationError as error:
-        raise option_error("Model card", error) from None
-    except (TypeError, ValueError) as error:
-        raise OptionError(
-            "The model card holds a value that cannot be written as JSON", found=str(error)
-        ) from None
-    return text
-
-
-def _checked_range(card: _Card) -> _Card:
-    low, high = card.value_range
-    if not (math.isfinite(low) and low < high < math.inf):
-        raise OptionError("Model card: 'value_range' must be two increasing numbers", found=f"{card.value_range}")
-    return card
-
-
-def _find(name_or_path: str | os.PathLike[str]) -> tuple[bytes, str]:
-    """Return content and file name of a bundled model or of a file."""
+def _find(name_or_path: str | os.PathLike[str]) -> tuple[Path, bytes]:
+    """Return the path and the content of a bundled model or of a file."""
     bundled = _bundled()
     if isinstance(name_or_path, str) and name_or_path in bundled:
-        return bundled[name_or_path].read_bytes(), f"{name_or_path}.safetensors"
+        return Path(f"{name_or_path}.safetensors"), bundled[name_or_path].read_bytes()
     path = Path(name_or_path).expanduser()
     if not path.exists():
         raise _not_there(str(name_or_path), list(bundled))
-    known = (".safetensors", *_weights.TORCH_SUFFIXES)
-    if path.is_file() and path.suffix not in known:
-        do = "Convert it first: napari-fidelity convert" if path.suffix == ".npz" else f"Known: {', '.join(known)}"
-        raise ModelFileError(f"'{path.name}' is not a kind of model file that can be loaded", do=do)
-    return _weights.read_bytes(path), path.name
+    if path.is_file():
+        check_suffix(path)
+    return path, _weights.read_bytes(path)
 
 
 def _not_there(name: str, bundled: list[str]) -> ModelFileError:
@@ -225,53 +167,10 @@ def _bundled() -> dict[str, Traversable]:
 
 def _read_info(content: bytes, name: str) -> ModelInfo:
     header = _weights.safetensors_header(content, name)
-    card = _read_card(header, name)
+    card = read_card(header, name)
     if card is None:
         raise ModelFileError(
             f"'{name}' says nothing of its architecture", do="Convert it: napari-fidelity convert"
         )
     count = sum(math.prod(v["shape"]) for k, v in header.items() if k != "__metadata__" and v["dtype"] in _FLOATS)
     return card.info(count, hashlib.sha256(content).hexdigest(), Path(name).stem)
-
-
-def _read_card(header: dict[str, Any], name: str) -> _Card | None:
-    metadata = header.get("__metadata__")
-    if not isinstance(metadata, dict) or _KEY not in metadata:
-        return None
-    text = metadata[_KEY]
-    try:
-        return _checked_range(_Card.model_validate_json(text))
-    except (ValidationError, OptionError) as error:
-        found = option_error("card", error).what if isinstance(error, ValidationError) else error.what
-        raise ModelFileError(
-            f"The description in the header of '{name}' is damaged",
-            found=found,
-            do="Get the file again, or convert the original weights again",
-        ) from None
-
-
-def _from_card(card: _Card, weights: dict[str, Tensor], name: str) -> RestorationNetwork:
-    with torch.random.fork_rng(devices=[]):  # loading a model must not disturb anybody's random numbers
-        network = networks.build(card.architecture, card.config)
-    if (card.scale, card.n_channels) != (network.scale, network.n_channels):
-        raise ArchitectureError(
-            f"The header of '{name}' contradicts itself",
-            found=f"×{card.scale}, {card.n_channels} channels, but settings of a network for ×{network.scale}, "
-            f"{network.n_channels} channels",
-        )
-    network.load_weights(weights)
-    return network
-
-
-def _from_weights(weights: dict[str, Tensor]) -> RestorationNetwork:
-    from napari_fidelity.io._foreign import adopt
-
-    weights = _weights.strip_prefixes(weights)
-    with torch.random.fork_rng(devices=[]):
-        adopted = adopt(weights)
-        if adopted is not None:
-            return adopted
-        cls, config = networks.detect(weights)
-        network = cls(**config)
-    network.load_weights(weights)
-    return network

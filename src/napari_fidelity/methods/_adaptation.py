@@ -9,6 +9,7 @@ from torch import nn
 
 from napari_fidelity.core.precision import autocast
 from napari_fidelity.denoisers.network import NetworkDenoiser, prepared
+from napari_fidelity.methods._network import untrainable
 from napari_fidelity.methods.base import private_copy
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.networks.adapters import call_at_level
@@ -73,7 +74,11 @@ class Adaptation:
     @staticmethod
     def suits(denoiser: Denoiser, model: Network | None) -> bool:
         """Tell whether a denoiser is a network that can learn."""
-        trainable = isinstance(model, nn.Module) and any(p.is_floating_point() for p in model.parameters())
+        trainable = (
+            isinstance(model, nn.Module)
+            and not untrainable(model)
+            and any(p.is_floating_point() for p in model.parameters())
+        )
         return isinstance(denoiser, NetworkDenoiser) and trainable
 
     def step(self, index: int) -> None:

@@ -12,6 +12,7 @@ from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.core.precision import autocast as autocast
 from napari_fidelity.core.precision import uses_bfloat16 as uses_bfloat16
 from napari_fidelity.methods import base
+from napari_fidelity.networks.adapters import innermost
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import Network
@@ -24,7 +25,7 @@ def private_copy(model: Network | None, device: torch.device) -> nn.Module:
     Raises
     ------
     ArchitectureError
-        If it is no network with parameters, or cannot be copied.
+        If it is no network with parameters, cannot learn, or cannot be copied.
     """
     if not isinstance(model, nn.Module):
         raise ArchitectureError(
@@ -32,11 +33,22 @@ def private_copy(model: Network | None, device: torch.device) -> nn.Module:
             found="none" if model is None else type(model).__name__,
             do="Give a model, or use projection",
         )
+    if reason := untrainable(model):
+        raise ArchitectureError(
+            f"{innermost(model).info.architecture} cannot be fine-tuned",
+            found=reason,
+            do="Choose another model; projection and maps still work with this one",
+        )
     if not any(True for _ in model.parameters()):
         raise ArchitectureError(
             f"{type(model).__name__} has no parameters, so there is nothing to fine-tune", do="Use projection"
         )
     return base.private_copy(model, device).to(memory_format=torch.channels_last)
+
+
+def untrainable(model: nn.Module) -> str:
+    """Return why a network cannot learn, as it was found when it was loaded; ``""`` if it can."""
+    return str(getattr(getattr(innermost(model), "info", None), "untrainable", ""))
 
 
 def optimizer_for(options: FineTune, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

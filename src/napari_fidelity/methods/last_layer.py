@@ -17,6 +17,8 @@ import torch
 from torch import nn
 
 from napari_fidelity.methods.base import call_network
+from napari_fidelity.networks.adapters import innermost
+from napari_fidelity.networks.foreign import ForeignNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,10 +97,7 @@ def first_pass(network: nn.Module, y: torch.Tensor) -> Pass:
     runs; if it runs once, at the image's own resolution. The pass has no layer if there is none such, as in
     networks that end in a pixel shuffle: a change of that layer is no sum of shifted features in the image.
     """
-    named = getattr(network, "last_layer", None)
-    watched = (
-        [named] if isinstance(named, nn.Conv2d) else [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    )
+    watched = _watched(network)
     ran: list[nn.Module] = []
     latest: list[torch.Tensor] = []
 
@@ -118,6 +117,16 @@ def first_pass(network: nn.Module, y: torch.Tensor) -> Pass:
     features = latest[0].float()
     fits = features.shape[0] == x.shape[0] and features.shape[2:] == x.shape[2:]
     return Pass(x, features, layer) if fits else Pass(x)
+
+
+def _watched(network: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions among which the last layer is looked for."""
+    named = getattr(network, "last_layer", None)
+    if isinstance(named, nn.Conv2d):
+        return [named]
+    if isinstance(innermost(network), ForeignNetwork):
+        return []  # it was looked for when the network was loaded, and there is none
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
 
 
 class Regression:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ class _Around(nn.Module):
         self.takes_noise_level = bool(getattr(network, "takes_noise_level", False))
 
 
-def innermost(network: object) -> object:
+def innermost(network: object) -> Any:
     """Return the network inside of such adapters; it knows its scale and what it was trained for."""
     while isinstance(network, _Around):
         network = network.network

@@ -73,7 +73,8 @@ class RestorationNetwork(nn.Module, ABC):
         if self._info is not None:
             return self._info
         count = sum(p.numel() for p in self.parameters())
-        return ModelInfo("", self.architecture, self.scale, self.n_channels, count)
+        frames = getattr(self, "frames", 1)
+        return ModelInfo("", self.architecture, self.scale, self.n_channels, count, frames=frames)
 
     @info.setter
     def info(self, info: ModelInfo) -> None:

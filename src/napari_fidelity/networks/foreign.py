@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import torch.nn.functional as F
@@ -30,15 +31,19 @@ class ForeignNetwork(nn.Module):
     n_channels
         Channels of the input and of the output image.
     info
-        What is known of it.
+        What is known of it; the sizes in it are filled in from here.
     size_multiple
         Width and height must be multiples of this.
     smallest
         Least width and height, in pixels.
     square
         Whether width and height must be the same.
-    last_layer
-        Name in ``module`` of the convolution to whose weight and bias the output is affine, if there is one.
+
+    Attributes
+    ----------
+    last_layer_name
+        Name in ``module`` of the convolution that the output follows one to one, where that has been verified
+        (:func:`napari_fidelity.networks.probe.examined`).
     """
 
     frames = 1
@@ -54,19 +59,21 @@ class ForeignNetwork(nn.Module):
         size_multiple: int = 1,
         smallest: int = 1,
         square: bool = False,
-        last_layer: str | None = None,
     ) -> None:
         super().__init__()
         self.module = module
-        self.scale, self.n_channels, self.info = scale, n_channels, info
+        self.scale, self.n_channels = scale, n_channels
+        self.info = replace(info, size_multiple=size_multiple, smallest=smallest)
         self.size_multiple, self.smallest, self.square = size_multiple, smallest, square
         self.takes_noise_level = bool(getattr(module, "takes_noise_level", False))
-        self._last_layer = last_layer
+        self.last_layer_name: str | None = None
 
     @property
     def last_layer(self) -> nn.Conv2d | None:
         """The convolution to whose weight and bias the output is affine, where that has been verified."""
-        layer = self.module.get_submodule(self._last_layer) if self._last_layer is not None else None
+        if self.last_layer_name is None:
+            return None
+        layer = self.module.get_submodule(self.last_layer_name)
         return layer if isinstance(layer, nn.Conv2d) else None
 
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
@@ -93,7 +100,7 @@ class ForeignNetwork(nn.Module):
         if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
             found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise ArchitectureError(
-                f"The {self.info.architecture} network does not make images of {wanted[1]} channels, ×{self.scale}",
+                f"The {self.info.architecture} network makes no image of {wanted[1]} channels, ×{self.scale}",
                 found=f"{found} from {tuple(padded.shape)}",
                 do="Use another model",
             )

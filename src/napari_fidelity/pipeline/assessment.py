@@ -75,6 +75,7 @@ def assess_steps(
     method: Method | None = None,
     model: Network | ModelReference | str | os.PathLike[str] | None = None,
     device: str = "auto",
+    trust: bool = False,
     **settings: Any,
 ) -> Steps:
     """Assess a restored image step by step.
@@ -90,7 +91,7 @@ def assess_steps(
     operator, method, model
         As for :func:`restore`. The method is the one that maps run again: with none, that of the recipe, or
         :class:`FineTune` where there is a model. ``map.of`` goes before all, where it was given.
-    device
+    device, trust
         As for :func:`restore`.
     settings
         Further fields of :class:`Recipe`: ``noise``, ``stop``, ``seed``, ``scaling`` …
@@ -119,7 +120,11 @@ def assess_steps(
         given["operator"] = operator if is_plain(operator) else None
     changes = {name: value for name, value in given.items() if value is not None}
     full = map_recipe(Bootstrap() if map is None else map, made, **changes)
-    return (yield from run_recipe(full, measurement, network, device=device, operator=operator, judged=image))
+    return (
+        yield from run_recipe(
+            full, measurement, network, device=device, operator=operator, judged=image, trust=trust
+        )
+    )
 
 
 def map_recipe(map: UncertaintyMap, made: Recipe | None = None, **changes: Any) -> Recipe:

@@ -33,6 +33,7 @@ def calibrate_images(
     network: Network | None = None,
     *,
     device: str = "auto",
+    trust: bool = False,
     on_step: Callable[[Step[Image]], str | None] | None = None,
 ) -> Calibration:
     """Restore measurements, map their uncertainty, and find what the maps have to be multiplied with.
@@ -50,7 +51,7 @@ def calibrate_images(
         A map of standard deviations, such as :class:`Bootstrap`.
     recipe
         How the measurements are restored.
-    network, device
+    network, device, trust
         As for :func:`run_recipe`.
     on_step
         Called with each step of each restoration and each map; what it returns is ignored, as half a calibration
@@ -77,13 +78,14 @@ def calibrate_images(
             on_step(step)
 
     for measurement, truth in pairs:
-        restored = drain(run_recipe(recipe, measurement, network, device=device), look).image
+        restored = drain(run_recipe(recipe, measurement, network, device=device, trust=trust), look).image
         if (truth.shape, truth.axes) != (restored.shape, restored.axes):
             raise ShapeError(
                 "A true image must have the shape and axes of its restored one",
                 found=f"{truth.shape} ({truth.axes}) beside {restored.shape} ({restored.axes})",
             )
-        shown = drain(run_recipe(full, measurement, network, device=device, judged=restored), look)
+        mapped = run_recipe(full, measurement, network, device=device, judged=restored, trust=trust)
+        shown = drain(mapped, look)
         model = (shown.provenance["recipe"].get("model") or {}).get("sha256")
         found += _pairs(restored, shown, truth, full.spatial, full.channels_of(measurement))
     options = full.method

@@ -14,6 +14,7 @@ from napari_fidelity.core.device import choose_device, free_memory
 from napari_fidelity.pipeline._blocks import adapted, check_dimensions
 from napari_fidelity.pipeline.recipe import outputs_of
 from napari_fidelity.pipeline.restoration import check_dtype, load_reference, model_of
+from napari_fidelity.uncertainty import Ensemble
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -68,6 +69,7 @@ def memory_needed(
     *,
     network: Network | None = None,
     dtype: DTypeLike = "float32",
+    trust: bool = False,
 ) -> Memory:
     """Return what a recipe will need on an image: a fraction of a second, no large arrays.
 
@@ -77,7 +79,7 @@ def memory_needed(
         What to do.
     image
         The measurement, of which only axes, shape and dtype are looked at.
-    device, network, dtype
+    device, network, dtype, trust
         As for :func:`run_recipe`. Without a network, and without a model in the recipe, the method counts as one
         that holds a few copies of the measurement.
 
@@ -90,7 +92,7 @@ def memory_needed(
     where = choose_device(device, announce=False)
     reference = model_of(recipe)
     if network is None and reference is not None:
-        network = load_reference(reference)
+        network = load_reference(reference, trust=trust)
     written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
     kinds = [output.quantity for output in outputs_of(recipe).values()] or ["intensity"]
     # differences and ratios are float32 whatever is asked for; all count as if they lay on the result's grid
@@ -100,11 +102,12 @@ def memory_needed(
     channels = image.sizes.get(channel_axis(image.axes, recipe.channels_of(image)), 1)
     network, fold = adapted(network, channels, recipe.method)
     shape = (channels, 1, *measured) if fold else (1, channels, *measured)
+    method = recipe.method.trusting() if trust and isinstance(recipe.method, Ensemble) else recipe.method
     made = shape
     if recipe.operator is not None:
         made = (shape[0], recipe.operator.image_channels(shape[1]), *recipe.operator.image_shape(measured))
     return Memory(
         image=size,
-        method=recipe.method.memory(shape, network, where, made),
+        method=method.memory(shape, network, where, made),
         free=free_memory(where),
     )

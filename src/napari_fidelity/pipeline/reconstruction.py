@@ -35,9 +35,9 @@ def reconstruct(
         :class:`RED`, :class:`DIP` or :class:`DeepRED`; :class:`RED` with its defaults if left out. Where it begins
         with an image (``start``), that has the measurement's intensity units and the result's shape.
     settings
-        As for :func:`restore`: ``noise``, ``stop``, ``seed``, ``device``, ``dtype``, ``on_step``, ``model`` (a
-        denoising network in place of the bundled one), ``spatial`` (``"ZYX"`` for whole volumes), and the other
-        fields of :class:`Recipe`.
+        As for :func:`restore`: ``noise``, ``stop``, ``seed``, ``device``, ``dtype``, ``trust``, ``on_step``,
+        ``model`` (a denoising network in place of the bundled one), ``spatial`` (``"ZYX"`` for whole volumes), and
+        the other fields of :class:`Recipe`.
 
     Returns
     -------

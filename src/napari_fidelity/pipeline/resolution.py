@@ -31,6 +31,7 @@ def frc_of(
     split: Split = "auto",
     device: str = "auto",
     operator: LinearOperator | None = None,
+    trust: bool = False,
     on_step: Callable[[Step[torch.Tensor]], str | None] | None = None,
 ) -> RestoredFRC:
     """Split a measurement, restore one half by a recipe and correlate it with the raw other half.
@@ -41,7 +42,7 @@ def frc_of(
         What restores the half.
     image
         One measurement: a picture, or a volume where the recipe works on volumes.
-    network, device, operator
+    network, device, operator, trust
         As for :func:`run_recipe`.
     split, on_step
         As for :func:`napari_fidelity.uncertainty.frc.restored_frc`.
@@ -56,7 +57,7 @@ def frc_of(
     ImageError
         If there are several slices or volumes.
     """
-    run = prepared(recipe, image, network, device=device, operator=operator)
+    run = prepared(recipe, image, network, device=device, operator=operator, trust=trust)
     if len(run.blocks) > 1:
         raise ImageError(
             "A Fourier ring correlation is that of one picture or one volume",

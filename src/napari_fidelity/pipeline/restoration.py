@@ -18,6 +18,7 @@ from napari_fidelity.pipeline._judged import check_judged, with_judged
 from napari_fidelity.pipeline._observed import observed_part
 from napari_fidelity.pipeline.provenance import digest
 from napari_fidelity.pipeline.recipe import ModelReference, Recipe
+from napari_fidelity.uncertainty import Ensemble
 from napari_fidelity.uncertainty.base import judged_method
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from napari_fidelity.methods.base import LinearOperator, Method, Network
-    from napari_fidelity.networks import RestorationNetwork
+    from napari_fidelity.networks.foreign import LoadedNetwork
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
@@ -45,6 +46,7 @@ def restore(
     seed: int = 0,
     device: str = "auto",
     dtype: DTypeLike = "float32",
+    trust: bool = False,
     on_step: Callable[[Step[Image]], str | None] | None = None,
     **settings: Any,
 ) -> Result[Image]:
@@ -70,6 +72,8 @@ def restore(
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     dtype
         Of the restored image: ``"float32"``, ``"input"`` (as the measurement), ``"uint16"`` …
+    trust
+        Whether code in the model's file may run; see :func:`napari_fidelity.load_model`. No recipe carries it.
     on_step
         Called with each step; a string it returns ends the run with the best image so far.
     settings
@@ -88,7 +92,7 @@ def restore(
     return drain(
         restore_steps(
             image, operator=operator, method=method, model=model, noise=noise, stop=stop,
-            seed=seed, device=device, dtype=dtype, **settings,
+            seed=seed, device=device, dtype=dtype, trust=trust, **settings,
         ),
         on_step,
     )  # fmt: skip
@@ -105,6 +109,7 @@ def restore_steps(
     seed: int = 0,
     device: str = "auto",
     dtype: DTypeLike = "float32",
+    trust: bool = False,
     **settings: Any,
 ) -> Steps:
     """Restore an image step by step; parameters as for :func:`restore`.
@@ -126,7 +131,9 @@ def restore_steps(
     own = {"operator": operator} if is_plain(operator) else {}
     given = {"method": method, "noise": noise, "stop": stop, "model": reference, "seed": seed}
     recipe = Recipe(**own, **{k: v for k, v in given.items() if v is not None}, **settings)
-    return (yield from run_recipe(recipe, image, network, device=device, dtype=dtype, operator=operator))
+    return (
+        yield from run_recipe(recipe, image, network, device=device, dtype=dtype, operator=operator, trust=trust)
+    )
 
 
 def run_recipe(
@@ -138,6 +145,7 @@ def run_recipe(
     dtype: DTypeLike = "float32",
     operator: LinearOperator | None = None,
     judged: Image | ArrayLike | None = None,
+    trust: bool = False,
 ) -> Steps:
     """Run a recipe on an image, step by step.
 
@@ -156,10 +164,12 @@ def run_recipe(
     judged
         For a map: the result to judge, in the measurement's intensity units, of the result's shape or one block's.
         The record's recipe holds it only if it is not the float32 image that the recipe itself makes.
+    trust
+        As for :func:`restore`; for every model that the recipe names.
     """
     started = time.perf_counter()
     check_dtype(dtype)
-    run = prepared(recipe, image, network, device=device, operator=operator, judged=judged)
+    run = prepared(recipe, image, network, device=device, operator=operator, judged=judged, trust=trust)
     with processor_threads(run.threads):
         return (yield from run.steps(dtype, started, with_judged(run.recipe, judged, run.measured)))
 
@@ -172,6 +182,7 @@ def prepared(
     device: str = "auto",
     operator: LinearOperator | None = None,
     judged: Image | ArrayLike | None = None,
+    trust: bool = False,
 ) -> BlockRun:
     """Return the run of a recipe on an image, with its network loaded; parameters as for :func:`run_recipe`."""
     operator = operator or recipe.operator
@@ -189,8 +200,10 @@ def prepared(
     _check_stop(recipe)
     reference = model_of(recipe)
     if network is None and reference is not None:
-        network = loaded = load_reference(reference, where)
+        network = loaded = load_reference(reference, where, trust)
         recipe = recipe.replace(model=reference.replace(sha256=loaded.info.sha256 or None))
+    if trust and isinstance(recipe.method, Ensemble):
+        recipe = recipe.replace(method=recipe.method.trusting())
     array = judged.data if isinstance(judged, Image) else None if judged is None else np.asarray(judged)
     return BlockRun(recipe, image, observed, network, operator, where, array, measured)
 
@@ -228,15 +241,19 @@ def _check_stop(recipe: Recipe) -> None:
             )
 
 
-def load_reference(reference: ModelReference, device: torch.device | str = "cpu") -> RestorationNetwork:
+def load_reference(
+    reference: ModelReference, device: torch.device | str = "cpu", trust: bool = False
+) -> LoadedNetwork:
     """Load the model a recipe names.
 
     Raises
     ------
+    UntrustedModelError
+        If the file holds code, and ``trust`` was not given.
     ModelFileError
         If the file's hash is not the one the recipe was made with.
     """
-    network = load_model(reference.name, scale=reference.scale, device=device)
+    network = load_model(reference.name, scale=reference.scale, device=device, trust=trust)
     found = network.info.sha256
     if reference.sha256 and found and reference.sha256 != found:
         raise ModelFileError(

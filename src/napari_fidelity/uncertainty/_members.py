@@ -152,10 +152,11 @@ def _turned(task: Task, view: int) -> Member:
 # -- networks ---------------------------------------------------------------------------------------------------
 
 
-def over_networks(task: Task, names: Sequence[str]) -> list[Member]:
+def over_networks(task: Task, names: Sequence[str], trust: bool = False) -> list[Member]:
     """Return the method with several networks: the one it was given, and those of bundled ids or files.
 
-    They are adapted to the scale of the one given. A file that is that one again counts once.
+    They are adapted to the scale of the one given. A file that is that one again counts once. With ``trust``, code
+    in the files may run.
 
     Raises
     ------
@@ -169,7 +170,7 @@ def over_networks(task: Task, names: Sequence[str]) -> list[Member]:
             f"{type(task.method).__name__} takes no network", do="Choose an ensemble over seeds or views"
         )
     unique: dict[Any, Member] = {}
-    for load in loaders(task.model, names, task.y.device):
+    for load in loaders(task.model, names, task.y.device, trust):
         network = load()  # now, one after the other: a damaged file is told of before the first one has run
         info = getattr(innermost(network), "info", None)
         same = info.sha256 if info is not None and info.sha256 else id(network)
@@ -183,7 +184,7 @@ def over_networks(task: Task, names: Sequence[str]) -> list[Member]:
 
 
 def loaders(
-    own: Network | None, names: Sequence[str], device: torch.device | str = "cpu"
+    own: Network | None, names: Sequence[str], device: torch.device | str = "cpu", trust: bool = False
 ) -> list[Callable[[], Network]]:
     """Return how to come by each network: that of the run, if any, and those of bundled ids or files.
 
@@ -195,10 +196,12 @@ def loaders(
         Bundled ids or files.
     device
         Where these are to lie.
+    trust
+        Whether code in the files may run.
     """
     scale = getattr(innermost(own), "scale", None)
     given: list[Callable[[], Network]] = [] if own is None else [lambda: own]
-    return given + [partial(load_model, name, scale=scale, device=device) for name in names]
+    return given + [partial(load_model, name, scale=scale, device=device, trust=trust) for name in names]
 
 
 def _run_with(task: Task, load: Callable[[], Network]) -> Steps:

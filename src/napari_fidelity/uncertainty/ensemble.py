@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.methods import Apply, FineTune, Project
@@ -61,6 +61,20 @@ class Ensemble(DeviationMap):
         (), description="Bundled ids or files of the networks to compare, beside the model itself."
     )
 
+    _trust: bool = PrivateAttr(False)  # whether code in the models' files may run: no option, never written down
+
+    def trusting(self) -> Self:
+        """Return a copy that lets code in the files of its models run."""
+        copied = self.replace()
+        copied._trust = True
+        return copied
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed; see :meth:`Options.replace`."""
+        copied = super().replace(**changes)
+        copied._trust = self._trust
+        return copied
+
     @model_validator(mode="after")
     def _has_members(self) -> Self:
         if self.of_what == "models" and not self.models:
@@ -100,7 +114,9 @@ class Ensemble(DeviationMap):
             own = 0 if network is model else weights_memory(network)
             return own + run(shape, network, device, image_shape)
 
-        return weights_memory(model) + max(needed(load()) for load in loaders(model, self.models))
+        return weights_memory(model) + max(
+            needed(load()) for load in loaders(model, self.models, trust=self._trust)
+        )
 
     def steps(
         self,
@@ -181,7 +197,7 @@ class Ensemble(DeviationMap):
         from napari_fidelity.uncertainty import _members as of
 
         if self.differs_in == "models":
-            return of.over_networks(task, self.models)
+            return of.over_networks(task, self.models, self._trust)
         if self.differs_in == "seeds":
             return of.over_seeds(task, self.members)
         if tuned is not None:

@@ -74,7 +74,7 @@ def _question(parent: QWidget, error: UntrustedModelError) -> QMessageBox:
     box.setTextFormat(Qt.TextFormat.RichText)
     box.setText(f"<b>Let '{escape(Path(error.path).name)}' run code?</b>")
     box.setInformativeText(
-        f"<p>{escape(_would_run(error))}</p><p>{_RISK}</p><p>SHA-256:<br><code>{_grouped(error.sha256)}</code></p>"
+        f"<p>{escape(error.what.rstrip('.'))}.</p><p>{_RISK}</p><p>SHA-256:<br><code>{_grouped(error.sha256)}</code></p>"
         "<p>This is remembered for this very content; a changed file asks again.</p>"
     )
     box.setTextInteractionFlags(
@@ -91,11 +91,7 @@ def in_full(error: FidelityError) -> str:
     """Say why a file cannot be used; of one that is not trusted what it would run, not its hash."""
     if not isinstance(error, UntrustedModelError):
         return str(error)
-    return f"{_would_run(error)} Nothing of it has been run."
-
-
-def _would_run(error: UntrustedModelError) -> str:
-    return f"This file runs code when it is opened. {error.what.rstrip('.')}."
+    return f"{error.what.rstrip('.')}. Nothing of it has been run."
 
 
 def _grouped(sha256: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.widgets._guess import KEY
 from napari_fidelity.widgets._live import Frame
-from napari_fidelity.widgets._model_opened import opened
+from napari_fidelity.widgets._model_opened import opened, with_members
 from napari_fidelity.widgets._news import News
 from napari_fidelity.widgets._slices import Stopped, read
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.step import Record, Result, Step
-    from napari_fidelity.networks import RestorationNetwork
+    from napari_fidelity.networks.foreign import LoadedNetwork
     from napari_fidelity.pipeline import Recipe
     from napari_fidelity.widgets._layers import Source
 
@@ -116,7 +116,7 @@ def _stages(request: Request, history: list[Record]) -> Work:
     image = yield from read(request.source)
     recipe = yield from _with_arrays(request)
     yield News("note", text="Loading the network" if recipe.model else "Preparing")
-    network, recipe = _load(recipe, request.device, request.trusted)
+    network, recipe = _load(with_members(recipe, request.trusted), request.device, request.trusted)
     asked = yield _needs(request, recipe, image, network)
     if asked:
         return None
@@ -152,7 +152,7 @@ def _replaced(options: Any, path: list[str], value: Any) -> Any:
     return options.replace(**{name: _replaced(getattr(options, name), further, value) if further else value})
 
 
-def _load(recipe: Recipe, device: str, trusted: frozenset[str]) -> tuple[RestorationNetwork | None, Recipe]:
+def _load(recipe: Recipe, device: str, trusted: frozenset[str]) -> tuple[LoadedNetwork | None, Recipe]:
     """Load the network once for all stages; return it with the recipe that names its hash."""
     from napari_fidelity.core.device import choose_device, threads_beside_a_window
     from napari_fidelity.pipeline.restoration import load_reference, model_of
@@ -167,7 +167,7 @@ def _load(recipe: Recipe, device: str, trusted: frozenset[str]) -> tuple[Restora
     return network, recipe.replace(model=model.replace(sha256=network.info.sha256 or None))
 
 
-def _needs(request: Request, recipe: Recipe, image: Image, network: RestorationNetwork | None) -> News:
+def _needs(request: Request, recipe: Recipe, image: Image, network: LoadedNetwork | None) -> News:
     from napari_fidelity.core.errors import MemoryNeededError
     from napari_fidelity.pipeline import memory_needed
 
@@ -185,7 +185,7 @@ def _needs(request: Request, recipe: Recipe, image: Image, network: RestorationN
 
 
 def _network_output(
-    recipe: Recipe, image: Image, network: RestorationNetwork, device: str
+    recipe: Recipe, image: Image, network: LoadedNetwork, device: str
 ) -> Generator[News, str | None, Result[Image] | None]:
     """Return the network's own output; ``None`` if a stop was asked for meanwhile."""
     from napari_fidelity.methods import Apply
@@ -213,7 +213,7 @@ def _restored(
     request: Request,
     recipe: Recipe,
     image: Image,
-    network: RestorationNetwork | None,
+    network: LoadedNetwork | None,
     history: list[Record],
 ) -> Generator[News, str | None, Result[Image]]:
     """Run the recipe; if it fails on the way, hand over the last image before the error goes on."""

@@ -1,0 +1,163 @@
+"""Networks in files that are programs: TorchScript and ``torch.export``. Opened only by those who trust them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from napari_fidelity.core.errors import ArchitectureError
+from napari_fidelity.io._formats import demand_trust, opened
+from napari_fidelity.networks.foreign import ForeignNetwork
+from napari_fidelity.networks.info import ModelInfo
+from napari_fidelity.networks.probe import examined, found_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def load_torchscript(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
+    """Load a TorchScript program, with channels, scale and sizes as trials find them.
+
+    Raises
+    ------
+    UntrustedModelError
+        Without ``trust``.
+    ModelFileError
+        If the file is damaged.
+    ArchitectureError
+        If the program does not make an image of one.
+    """
+    demand_trust(
+        path,
+        content,
+        trust,
+        what="a TorchScript program",
+        runs="its code runs whenever the model is used, and is read by a loader that may be attacked",
+    )
+    with warnings.catch_warnings():  # of torch, that the format has a successor
+        warnings.simplefilter("ignore")
+        load: Any = torch.jit.load
+        program = opened(lambda: load(io.BytesIO(content), map_location="cpu"), path.name)
+        return _found(program, "torchscript", path)
+
+
+def load_exported(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
+    """Load a program that ``torch.export`` wrote; see :func:`load_torchscript`.
+
+    One that was exported for images of one size takes these and smaller ones, which are padded.
+    """
+    demand_trust(
+        path,
+        content,
+        trust,
+        what="an exported program (torch.export)",
+        runs="its code runs whenever the model is used, and objects in it may run theirs when it is opened",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = opened(lambda: torch.export.load(io.BytesIO(content)), path.name)
+        shape = _input_shape(exported, path.name)
+        module = _Exported(exported.module(), one_by_one=isinstance(shape[0], int))
+        fixed = [size for size in shape[2:] if isinstance(size, int)]
+        if not fixed:
+            return _found(module, "exported", path)
+        return _of_one_size(module, shape, path)
+
+
+def _found(module: nn.Module, format: str, path: Path) -> ForeignNetwork:
+    found = found_sizes(module)
+    if found is None:
+        raise ArchitectureError(
+            f"'{path.name}' makes no image (N, C, scale·H, scale·W) of gray or RGB images of any size tried",
+            do="Export the network alone: one image in, one image out, floats from 0 to 1",
+        )
+    channels, scale, multiple, smallest = found
+    info = _info(module, format, scale, channels)
+    network = ForeignNetwork(
+        module, scale=scale, n_channels=channels, info=info, size_multiple=multiple, smallest=smallest
+    )
+    return examined(network)
+
+
+def _of_one_size(module: _Exported, shape: Sequence[Any], path: Path) -> ForeignNetwork:
+    """Return a network of images of a fixed size."""
+    channels, height, width = shape[1:]
+    if not (isinstance(height, int) and height == width):
+        raise ArchitectureError(
+            f"'{path.name}' was exported for images of {width} × {height} pixels alone",
+            do="Export it with dynamic shapes (torch.export.Dim), or for square images",
+        )
+    with torch.no_grad():
+        output = opened(lambda: module(torch.full((1, channels, height, width), 0.5)), path.name)
+    scale = output.shape[-1] // width if isinstance(output, Tensor) and output.ndim == 4 else 0
+    if not scale or tuple(output.shape) != (1, channels, scale * height, scale * width):
+        raise ArchitectureError(
+            f"'{path.name}' makes no image (N, C, scale·H, scale·W) of an image",
+            found=f"shape {tuple(getattr(output, 'shape', ()))} from {(1, channels, height, width)}",
+        )
+    module.size = height
+    info = _info(module, "exported", scale, channels)
+    return examined(
+        ForeignNetwork(module, scale=scale, n_channels=channels, info=info, smallest=height, square=True)
+    )
+
+
+def _info(module: nn.Module, format: str, scale: int, channels: int) -> ModelInfo:
+    name = {"torchscript": "TorchScript", "exported": "Exported program"}[format]
+    count = sum(p.numel() for p in module.parameters())
+    return ModelInfo("", name, scale, channels, count, format=format)
+
+
+def _input_shape(exported: Any, name: str) -> Sequence[Any]:
+    """Return the shape ``(N, C, H, W)`` of the program's only input; sizes that may differ are no integers."""
+    wanted = exported.graph_signature.user_inputs
+    inputs = [node for node in exported.graph.nodes if node.op == "placeholder" and node.name in wanted]
+    shapes: list[Any] = [getattr(node.meta.get("val"), "shape", ()) for node in inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or not isinstance(shapes[0][1], int):
+        raise ArchitectureError(
+            f"'{name}' does not take one image (N, C, H, W) and nothing else",
+            found=f"{len(wanted)} inputs: {', '.join(str(tuple(shape)) for shape in shapes)}",
+            do="Export the network with one image as its only input",
+        )
+    shape: Sequence[Any] = shapes[0]
+    return shape
+
+
+class _Exported(nn.Module):
+    """An exported program as a module: it has one mode only, and may take one image at a time.
+
+    Attributes
+    ----------
+    size
+        Width and height, where these are fixed.
+    """
+
+    def __init__(self, program: nn.Module, *, one_by_one: bool) -> None:
+        super().__init__()
+        self.program, self.one_by_one, self.size = program, one_by_one, 0
+
+    def forward(self, y: Tensor) -> Tensor:
+        if self.size and tuple(y.shape[2:]) != (self.size, self.size):
+            raise ArchitectureError(
+                f"This program was exported for images of up to {self.size} × {self.size} pixels",
+                found=f"{y.shape[3]} × {y.shape[2]} pixels",
+                do="Export it with dynamic shapes (torch.export.Dim), or work in tiles of that size",
+            )
+        try:
+            if not self.one_by_one:
+                output: Tensor = self.program(y)
+                return output
+            return torch.cat([self.program(one[None]) for one in y])
+        except AssertionError as error:  # the guards of its export
+            raise ArchitectureError(
+                "The exported program does not take such an image", found=f"{tuple(y.shape)}: {error}"
+            ) from error
+
+    def train(self, mode: bool = True) -> Self:
+        """Do nothing: the mode was fixed when the program was exported."""
+        return self

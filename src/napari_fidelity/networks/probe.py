@@ -1,0 +1,196 @@
+"""What a network of unknown make can do, found by running it once on a small random image."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from napari_fidelity.core.device import is_out_of_memory
+from napari_fidelity.core.errors import ArchitectureError, FidelityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_fidelity.networks.foreign import ForeignNetwork
+
+_SIDE = 16  # pixels, more where the network asks for it
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # of width and height, that networks ask for
+_CHANGE = 0.05  # of a last layer's weights, relative to their size
+_SAME = 1e-3  # relative to the change of the output
+
+
+def examined(network: ForeignNetwork) -> ForeignNetwork:
+    """Return the network with what a run forth and back tells of it: whether it can learn, and its last layer.
+
+    Weights, gradients, mode and everybody's random numbers are left as they were. The cost is that of a few runs
+    on the smallest image the network takes.
+
+    Raises
+    ------
+    ArchitectureError
+        If it cannot be run at all.
+    """
+    y = _small_image(network)
+    with _undisturbed(network):
+        reason = _obstacle(network, y)
+        network.info = replace(network.info, untrainable=reason)
+        network.last_layer_name = None if reason else _last_layer(network, y)
+    return network
+
+
+@torch.no_grad()
+def draws_random_numbers(network: ForeignNetwork) -> bool:
+    """Tell whether two runs of a network on the same image differ."""
+    y = _small_image(network)
+    with torch.random.fork_rng(devices=[]):
+        first = _run(network, y)
+        torch.rand(1)  # another state of the generator, whatever the network draws from it
+        return not torch.allclose(first, _run(network, y), atol=1e-6, equal_nan=True)
+
+
+def _small_image(network: ForeignNetwork) -> Tensor:
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    size = network.padded_size(_SIDE, _SIDE)
+    return torch.rand(1, network.n_channels, *size, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def found_sizes(module: nn.Module) -> tuple[int, int, int, int] | None:
+    """Return channels, scale, size multiple and smallest size of a module, as trials find them.
+
+    Gray is tried before RGB, as a network for RGB refuses gray images, and not the other way round. ``None`` if no
+    size works.
+    """
+    for channels in (1, 3):
+        for multiple in _MULTIPLES:
+            least = max(1, 24 // multiple) | 1  # odd, and the image neither tiny nor large
+            height, width = multiple * (least + 2), multiple * least
+            if scale := _scale(module, channels, height, width):
+                tried = sorted({n for n in (multiple, 2 * multiple, 4, 8, 16) if n % multiple == 0 and n < width})
+                fits = (size for size in tried if _scale(module, channels, size, size) == scale)
+                return channels, scale, multiple, next(fits, width)
+    return None
+
+
+def _scale(module: nn.Module, channels: int, height: int, width: int) -> int:
+    """Return by how much a module enlarges images of a size; 0 if it does not take them, or not evenly."""
+    y = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            output = module(y)
+    except Exception as error:  # somebody else's code: it raises whatever it likes
+        if is_out_of_memory(error):
+            raise
+        return 0
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        return 0
+    scale = output.shape[3] // width
+    return scale if tuple(output.shape) == (1, channels, scale * height, scale * width) else 0
+
+
+@contextmanager
+def _undisturbed(network: nn.Module) -> Iterator[None]:
+    """Let every parameter have gradients for a while, in evaluation mode, without touching random numbers."""
+    training = network.training
+    wanted = [(p, p.requires_grad) for p in network.parameters() if p.is_floating_point()]
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        try:
+            network.eval()
+            for parameter, _ in wanted:
+                parameter.requires_grad_(True)
+            yield
+        finally:
+            network.train(training)
+            for parameter, had in wanted:
+                parameter.requires_grad_(had)
+
+
+def _obstacle(network: nn.Module, y: Tensor) -> str:
+    """Return why the network cannot be fine-tuned, or ``""``."""
+    parameters = [p for p in network.parameters() if p.is_floating_point()]
+    if not parameters:
+        with torch.no_grad():
+            _run(network, y)
+        return "it holds no parameters; its weights were frozen into constants"
+    output = _run(network, y)
+    if not bool(output.isfinite().all()):
+        return "its output for a small random image is not finite"
+    if not output.requires_grad:
+        return "it runs without gradients (no_grad) inside"
+    try:
+        found = torch.autograd.grad(output.square().mean(), parameters, allow_unused=True)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
+        return f"its backward pass fails: {_first_line(error)}"
+    gradients = [gradient for gradient in found if gradient is not None]
+    if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+        return "its gradients for a small random image are not finite"
+    if not any(bool(gradient.any()) for gradient in gradients):
+        return "no gradient reaches its weights"
+    return ""
+
+
+def _run(network: nn.Module, y: Tensor) -> Tensor:
+    try:
+        output: Tensor = network(y)
+    except FidelityError:
+        raise
+    except Exception as error:  # somebody else's code: it raises whatever it likes
+        if is_out_of_memory(error):
+            raise
+        raise ArchitectureError(
+            f"The network cannot be run on an image of {y.shape[-1]} × {y.shape[-2]} pixels",
+            found=f"{type(error).__name__}: {_first_line(error)}",
+        ) from error
+    return output
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+@torch.no_grad()
+def _last_layer(network: ForeignNetwork, y: Tensor) -> str | None:
+    """Return the name of the convolution that the output follows one to one, if it ends in one.
+
+    A change of its weights must change the output by just what the changed layer makes of its input: no factor
+    behind it, no activation, no pixel shuffle.
+    """
+    ran: list[tuple[nn.Conv2d, Tensor]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(layer, nn.Conv2d):
+            ran.append((layer, inputs[0]))
+
+    names = {layer: name for name, layer in network.module.named_modules() if isinstance(layer, nn.Conv2d)}
+    hooks = [layer.register_forward_pre_hook(note) for layer in names]
+    try:
+        before = network(y)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not ran:
+        return None
+    layer, features = ran[-1]
+    once = sum(one is layer for one, _ in ran) == 1
+    if not once or layer.stride != (1, 1) or layer.groups != 1 or features.shape[2:] != before.shape[2:]:
+        return None
+    return names[layer] if _follows(network, layer, features, y, before) else None
+
+
+def _follows(network: nn.Module, layer: nn.Conv2d, features: Tensor, y: Tensor, before: Tensor) -> bool:
+    original = layer.weight.detach().clone()
+    change = torch.randn(original.shape, generator=torch.Generator().manual_seed(1)).to(original)
+    change *= _CHANGE * original.std().nan_to_num(0).clamp_min(1e-3)
+    expected = layer._conv_forward(features, change, None)
+    layer.weight.add_(change)
+    try:
+        found = network(y) - before
+    finally:
+        layer.weight.copy_(original)
+    return found.shape == expected.shape and bool((found - expected).norm() <= _SAME * expected.norm())
