@@ -5,24 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QFileDialog
 
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError
 from napari_fidelity.networks.info import ModelInfo
-from napari_fidelity.widgets import _model, _model_memory
+from napari_fidelity.widgets import _model
 from napari_fidelity.widgets._model import ModelPicker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("fresh_memory")
 SECONDS = 60_000
-
-
-@pytest.fixture(autouse=True)
-def settings_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = str(tmp_path / "docks.ini")
-    monkeypatch.setattr(_model_memory, "stored", lambda: QSettings(file, QSettings.Format.IniFormat))
 
 
 @pytest.fixture

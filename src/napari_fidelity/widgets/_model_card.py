@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtCore import QEvent, Qt, QTimer, Signal
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
     QApplication,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _LINK = {True: "#7cb7ff", False: "#0a58ca"}  # of links, by whether they are on a dark ground
 _SIZE = (440, 560)
+_RESTYLED = (QEvent.Type.PaletteChange, QEvent.Type.StyleChange)
 
 
 class ModelCard(QDialog):
@@ -53,6 +54,9 @@ class ModelCard(QDialog):
         self._name = self._drawn = ""
         self._info: ModelInfo | None = None
         self._error: FidelityError | None = None
+        self._restyled = QTimer(self)
+        self._restyled.setSingleShot(True)
+        self._restyled.timeout.connect(self._restyle)
         self.area = QScrollArea()
         self.area.setWidgetResizable(True)
         self.area.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -84,7 +88,11 @@ class ModelCard(QDialog):
     def changeEvent(self, event: QEvent) -> None:
         """Keep links readable in any theme; Qt calls this."""
         super().changeEvent(event)
-        if event.type() == QEvent.Type.StyleChange and hasattr(self, "area") and self._link() != self._drawn:
+        if event.type() in _RESTYLED and hasattr(self, "_restyled"):
+            self._restyled.start()  # the palette follows later, and Qt is going through what is filled anew
+
+    def _restyle(self) -> None:
+        if self._drawn and self._link() != self._drawn:
             self._fill()
 
     def _fill(self) -> None:
