@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("fresh_memory")
 INFO = ModelInfo(
-    "fancy", "RRDB", 4, 3, 16_697_987, (-1.0, 1.0), "ab" * 32, "CC-BY-4.0", "noise & blur", "doi:10.1/x"
+    "fancy", "RRDB", 4, 3, 16_697_987, (-1.0, 1.0), "ab" * 32, "CC-BY-4.0", "noise & blur", "doi:10.1234/x"
 )
 
 

@@ -186,7 +186,7 @@ def test_a_run_passes_trust_on_and_a_changed_file_asks_again(
     wait(dock.model, qtbot)
     outcome = run(dock, qtbot)
     assert outcome.kind == "done", outcome.error
-    assert "trust" not in str(outcome.value.provenance["recipe"])
+    assert "'trust" not in str(outcome.value.provenance["recipe"])
     _program(file, 3.0)
     outcome = run(dock, qtbot)
     assert isinstance(outcome.error, UntrustedModelError)
