@@ -42,6 +42,17 @@ def _files_of_the_user_stay_as_they_are(tmp_path_factory: pytest.TempPathFactory
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
 
 
+@pytest.fixture
+def fresh_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The docks remember nothing from other tests."""
+    from qtpy.QtCore import QSettings
+
+    from napari_fidelity.widgets import _model_memory
+
+    file = str(tmp_path / "docks.ini")
+    monkeypatch.setattr(_model_memory, "stored", lambda: QSettings(file, QSettings.Format.IniFormat))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _later_tests_survive() -> Iterator[None]:
     """Tests of other folders that run after these make an optimiser with OpenGL loaded."""

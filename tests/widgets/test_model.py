@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QFileDialog
 
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError
@@ -16,11 +15,8 @@ from napari_fidelity.widgets._model import ModelPicker
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-@pytest.fixture(autouse=True)
-def settings_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = str(tmp_path / "docks.ini")
-    monkeypatch.setattr(_model, "_stored", lambda: QSettings(file, QSettings.Format.IniFormat))
+pytestmark = pytest.mark.usefixtures("fresh_memory")
+SECONDS = 60_000
 
 
 @pytest.fixture
@@ -35,7 +31,7 @@ def entries(picker: ModelPicker) -> list[str]:
 
 
 def wait(picker: ModelPicker, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: picker.info is not None or picker.error is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: picker.info is not None or picker.error is not None, timeout=SECONDS)
 
 
 def test_it_begins_with_a_bundled_one(picker: ModelPicker) -> None:
@@ -72,7 +68,7 @@ def test_a_file_is_read_when_it_is_chosen(
     # it is remembered
     again = ModelPicker()
     qtbot.addWidget(again)
-    assert model_file.name in entries(again)
+    qtbot.waitUntil(lambda: f"{model_file.name} – ×2, gray, EDSR" in entries(again), timeout=SECONDS)
 
 
 def test_a_cancelled_dialog_changes_nothing(picker: ModelPicker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,15 +95,6 @@ def test_what_is_no_model_says_why(
         picker.reference()
     picker.choose("edsr-s-x4")  # and nothing is broken
     assert picker.reference().name == "edsr-s-x4"
-
-
-def test_the_folder_of_the_settings_is_offered(model_file: Path, tmp_path: Path, qtbot: Any) -> None:
-    picker = ModelPicker(model_file.parent)
-    qtbot.addWidget(picker)
-    assert model_file.name in entries(picker)
-    gone = ModelPicker(tmp_path / "gone")
-    qtbot.addWidget(gone)
-    assert len(entries(gone)) == len(_model.bundled()) + 1
 
 
 def test_a_denoiser_keeps_the_size(qtbot: Any, model_file: Path) -> None:

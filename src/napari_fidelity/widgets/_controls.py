@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_fidelity.widgets._dock import narrow
 from napari_fidelity.widgets._fields import quiet_wheel
@@ -44,6 +44,17 @@ def number_edit(name: str, tooltip: str) -> QLineEdit:
     edit.setAccessibleName(name)
     edit.setToolTip(f"<qt>{tooltip}</qt>")
     return edit
+
+
+def stacked(*widgets: QWidget) -> QWidget:
+    """Return widgets one below the other."""
+    box = QWidget()
+    column = QVBoxLayout(box)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(2)
+    for widget in widgets:
+        column.addWidget(widget)
+    return box
 
 
 def labelled(fields: Mapping[str, QWidget]) -> QWidget:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.core.errors import FidelityError, ModelFileError
+from napari_fidelity.widgets._controls import stacked
+from napari_fidelity.widgets._dock import note_label, set_note
 from napari_fidelity.widgets._maker import Maker
 from napari_fidelity.widgets._method_panel import MethodPanel
 from napari_fidelity.widgets._model import ModelPicker
+from napari_fidelity.widgets._model_fit import remarks
 from napari_fidelity.widgets._settings import settings
 
 if TYPE_CHECKING:
@@ -26,8 +29,15 @@ class Correction(Maker):
         super().__init__(dock)
         self.model = ModelPicker(settings().model_folder)
         self.method: MethodPanel = MethodPanel(dock.viewer)
-        self.sections = {"Network": self.model, "Image formation": dock.formation, "Correction": self.method}
+        self.advice = note_label()
+        self.sections = {
+            "Network": stacked(self.model, self.advice),
+            "Image formation": dock.formation,
+            "Correction": self.method,
+        }
         self.model.changed.connect(self._model_changed)
+        self.method.changed.connect(self.advise)
+        dock.axes.changed.connect(self.advise)
 
     def recipe_parts(self, source: Source, operator: Operator) -> dict[str, Any]:
         """Return method and network; errors as :meth:`Maker.recipe_parts`."""
@@ -52,8 +62,14 @@ class Correction(Maker):
         if recipe.model is not None:
             self.model.set_reference(recipe.model)
 
+    def failed(self, error: Exception) -> None:
+        """Read a file again that could not be loaded: it is gone, or another one is in its place."""
+        if isinstance(error, ModelFileError):
+            self.model.read_again()
+
     def formation_changed(self) -> None:
         """Follow the image formation model with a network of its scale."""
+        self.advise()
         try:
             scale = _whole_scale(self.dock.formation.operator())
         except FidelityError:
@@ -61,7 +77,19 @@ class Correction(Maker):
         if scale:
             self.model.fit(scale)
 
+    def advise(self, *_: object) -> None:
+        """Say what the network will make of the layer, and whether it can be fine-tuned."""
+        info = self.model.info
+        self.method.set_untrainable(info.untrainable if info is not None else "")
+        try:
+            joint = self.method.recipe_fields().get("channels") != "each"
+            said = remarks(info, self.dock.source(), "joint" if joint else "each") if info is not None else ""
+        except FidelityError:  # said when it runs
+            said = ""
+        set_note(self.advice, said)
+
     def _model_changed(self) -> None:
+        self.advise()
         if self.dock.maker is not self:
             return
         if self.model.scale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -23,6 +24,7 @@ _HEADING = (
     "QPushButton:focus { border: 1px solid palette(highlight); }"
 )
 _LETTERS = 32  # of a layer's name in a combo box
+_LONG = 24  # letters of a word that may be broken
 _WIDTH = 300  # the narrowest dock, in pixels
 
 
@@ -158,6 +160,11 @@ def set_note(label: QLabel, text: str) -> None:
     """Show a remark, or hide the label when there is none."""
     label.setText(text)
     label.setVisible(bool(text))
+
+
+def breakable(text: str) -> str:
+    """Let long words such as paths wrap: a label is never narrower than its longest word."""
+    return re.sub(rf"\S{{{_LONG},}}", lambda word: re.sub(r"(?<=\w)([/\\_.,:-])", "\\1\u200b", word[0]), text)
 
 
 def narrow(combo: QComboBox) -> QComboBox:

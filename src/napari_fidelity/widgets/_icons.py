@@ -12,7 +12,7 @@ from qtpy.QtGui import QColor, QIcon, QPainter, QPalette, QPixmap
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QAbstractButton, QWidget
 
-NAMES = ("run", "pause", "stop", "compare", "reproduce", "check")
+NAMES = ("run", "pause", "stop", "compare", "reproduce", "check", "about")
 
 _SIZES = (16, 20, 24, 32, 48)  # pixels; the larger ones are for fine screens
 _GROUPS = {QIcon.Mode.Normal: QPalette.ColorGroup.Active, QIcon.Mode.Disabled: QPalette.ColorGroup.Disabled}

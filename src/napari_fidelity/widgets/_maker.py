@@ -83,3 +83,6 @@ class Maker(QObject):
 
     def formation_changed(self) -> None:
         """Follow the image formation model."""
+
+    def failed(self, error: Exception) -> None:
+        """Follow the error that a run ended with."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari_fidelity.widgets._dock import LazyFold
 from napari_fidelity.widgets._recipe_panel import RecipePanel
+from napari_fidelity.widgets._unsuited import Unsuited
 from napari_fidelity.widgets._weights import Weights
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ class MethodPanel(RecipePanel):
         super().__init__()
         self.weights = Weights(viewer)
         self.masking = LazyFold("Weights of the pixels", lambda: self.weights)
-        self.lay_out(advanced=(self.masking,))
+        self._untrainable = ""
+        self.unsuited = Unsuited()
+        self.unsuited.projection_wanted.connect(self.use_projection)
+        self.lay_out(first=(self.unsuited,), advanced=(self.masking,))
 
     def method(self, image_shape: Sequence[int], measured_shape: Sequence[int]) -> Method:
         """Return the method for an image of a shape.
@@ -63,6 +67,16 @@ class MethodPanel(RecipePanel):
         if method.kind != "finetune":
             return method
         return method.replace(mask=self.weights.mask(image_shape, measured_shape))
+
+    def set_untrainable(self, reason: str) -> None:
+        """Say why the network cannot be fine-tuned, as long as that is what is chosen; empty if it can."""
+        self._untrainable = reason
+        self.show_for(self._method)
+
+    def use_projection(self) -> None:
+        """Correct by projection, which asks nothing of the network but its output."""
+        self.combo.setCurrentIndex(self.combo.findData("project"))
+        self.combo.setFocus()  # the button that had it is gone
 
     def use_map(self, layer: Layer) -> None:
         """Fine-tune with weights of the pixels from a map of uncertainty."""
@@ -104,4 +118,5 @@ class MethodPanel(RecipePanel):
         """Show what belongs to a method, and hide what does not."""
         super().show_for(method)
         self.masking.setVisible(method.kind == "finetune")
+        self.unsuited.say(self._untrainable if method.kind == "finetune" else "")
         self.options.setVisible(method.kind != "apply")

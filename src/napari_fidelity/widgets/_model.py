@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSettings, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_fidelity.core.errors import ArchitectureError, FidelityError, ModelFileError
-from napari_fidelity.widgets._dock import narrow, note_label, set_note
+from napari_fidelity.core.errors import FidelityError, ModelFileError
+from napari_fidelity.widgets._dock import breakable, note_label, set_note
+from napari_fidelity.widgets._icons import set_icon
+from napari_fidelity.widgets._model_card import ModelCard
+from napari_fidelity.widgets._model_combo import CHOOSE, ModelCombo
+from napari_fidelity.widgets._model_files import SUFFIXES, is_model
+from napari_fidelity.widgets._model_memory import distrust, in_words, remember, tell, trusted
+from napari_fidelity.widgets._model_reading import DENOISER, bundled, enlarges, inspect, offered
+from napari_fidelity.widgets._model_search import ModelSearch
+from napari_fidelity.widgets._model_trust import TrustButton, in_full
 from napari_fidelity.widgets._worker import run_later
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent
+
     from napari_fidelity.networks.info import ModelInfo
     from napari_fidelity.pipeline import ModelReference
-
-_SUFFIXES = (".safetensors", ".pth", ".pt")
-_RECENT = 6  # files remembered
-_DENOISER = "DRUNet"  # architecture that is told the noise level
-_CHOOSE = "choose"  # data of the last entry, which is no model
+    from napari_fidelity.widgets._model_memory import Stamp
 
 
 class ModelPicker(QWidget):
-    """A combo box of models, and below it what is known of the chosen one.
+    """A combo box of models with a button that tells all of the chosen one, and below it what matters most.
 
     A model file is opened as soon as it is chosen, in the background, so that one that cannot be used says so
-    before anything is run with it.
+    before anything is run with it. A file can be dropped onto it.
 
     Parameters
     ----------
@@ -40,6 +46,8 @@ class ModelPicker(QWidget):
     ----------
     changed
         Another model was chosen, or more is known of it now.
+    info, error
+        What is known of the chosen model, or why it cannot be used; both ``None`` while its file is being read.
     """
 
     changed = Signal()
@@ -51,33 +59,49 @@ class ModelPicker(QWidget):
         self.error: FidelityError | None = None
         self._scale = 0  # what the image formation asks for; 0 where that is not known
         self._last = ""
+        self._turn = 0  # of reading a file: an answer to an earlier one is not wanted any more
         self._sha256: str | None = None  # of the file that a recipe asks for
         self._by_user = False
-        self.combo = narrow(QComboBox())
+        self.card: ModelCard | None = None
+        self.combo = ModelCombo(offered(denoiser=denoiser))
+        self.combo.setAccessibleName("denoising network" if denoiser else "network")
         self.combo.setToolTip(
             f"<qt>The trained network that {'denoises' if denoiser else 'restores'} the image. Bundled ones come "
-            "with the plugin; any .safetensors file and weights-only .pth file of a known architecture can be "
-            "used.</qt>"
+            "with the plugin; files of other networks can be chosen, or dropped here. What can run code asks "
+            "first.</qt>"
         )
+        self.about = QPushButton()
+        self.about.setToolTip("<qt>About this network: what it was trained for, its licence and its file.</qt>")
+        self.about.setAccessibleName("about this network")
+        self.about.setFixedWidth(30)
+        set_icon(self.about, "about")
         self.note = note_label()
+        self.note.setTextFormat(Qt.TextFormat.PlainText)  # a file may say what it likes
+        self.trust = TrustButton()
+        self._lay_out()
+        self.search = ModelSearch(self.combo, folder)
+        self.combo.activated.connect(self._chosen)
+        self.about.clicked.connect(self.show_card)
+        self.trust.trusted.connect(self.read_again)
+        self.choose(offered(denoiser=denoiser)[0].id)
+        self.search.look()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        row.addWidget(self.combo, 1)
+        row.addWidget(self.about)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.combo)
+        column.addLayout(row)
         column.addWidget(self.note)
+        column.addWidget(self.trust)
         self.setFocusProxy(self.combo)
-        self.folder = folder
-        self._fill()
-        self.combo.activated.connect(self._chosen)
-        self.choose(self._offered()[0].id)
+        self.setAcceptDrops(True)
 
     def choose(self, name: str) -> None:
         """Choose a bundled model by its id, or a file by its path."""
-        at = self.combo.findData(name)
-        if at < 0:
-            at = self.combo.count() - 1
-            self.combo.insertItem(at, Path(name).name, name)
-            self.combo.setItemData(at, name, Qt.ItemDataRole.ToolTipRole)
-        self.combo.setCurrentIndex(at)
+        self.combo.choose(name)
         self._take(name)
 
     @property
@@ -122,83 +146,122 @@ class ModelPicker(QWidget):
         self._by_user = True
         self._sha256 = reference.sha256
 
+    def read_again(self) -> None:
+        """Read the chosen file once more: it may be trusted now, or not any more, or have changed."""
+        asked = self._sha256
+        self._take(self._last)
+        self._sha256 = asked
+
+    def show_card(self) -> None:
+        """Show everything that is known of the chosen model, in a window of its own."""
+        if self.card is None:
+            self.card = ModelCard(self)
+            self.card.distrusted.connect(self._distrust)
+        self.card.tell(self._last, self.info, self.error)
+        self.card.show()
+        self.card.raise_()
+        self.card.activateWindow()
+
     # -- choosing ---------------------------------------------------------------------------------------------
-
-    def _offered(self) -> list[ModelInfo]:
-        """Return the bundled models that can be used; those made for it first."""
-        if not self._denoiser:
-            return list(bundled())
-        return sorted((i for i in bundled() if i.scale == 1), key=lambda info: info.architecture != _DENOISER)
-
-    def _fill(self) -> None:
-        self.combo.clear()
-        for info in self._offered():
-            self.combo.addItem(f"{info.id} – {_in_words(info)}", info.id)
-        files = [*sorted(_models_in(self.folder)), *(p for p in recent_files() if p.exists())]
-        for path in dict.fromkeys(files):
-            self.combo.addItem(path.name, str(path))
-            self.combo.setItemData(self.combo.count() - 1, str(path), Qt.ItemDataRole.ToolTipRole)
-        self.combo.addItem("Choose a file…", _CHOOSE)
 
     def _chosen(self, index: int) -> None:
         name = self.combo.itemData(index)
-        if name == _CHOOSE:
+        if name == CHOOSE:
             self._ask_for_file()
-        elif name != self._last:
-            self._by_user = True
-            self._take(name)
+        elif name is not None and name != self._last:
+            self._choose_by_hand(name)
 
     def _ask_for_file(self) -> None:
-        start = str(self.folder or Path.home())
-        patterns = " ".join(f"*{suffix}" for suffix in _SUFFIXES)
+        start = str(self.search.folder or Path.home())
+        patterns = " ".join(f"*{suffix}" for suffix in SUFFIXES)
         path, _ = QFileDialog.getOpenFileName(self, "Choose a restoration network", start, f"Models ({patterns})")
-        self._by_user = self._by_user or bool(path)
-        self.choose(path or self._last)
+        if path:
+            self._choose_by_hand(path)
+        else:
+            self.combo.choose(self._last)
+
+    def _choose_by_hand(self, name: str) -> None:
+        self._by_user = True
+        self.choose(name)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Take a model file; Qt calls this."""
+        if _dropped(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Choose a model file; Qt calls this."""
+        path = _dropped(event)
+        if path is not None:
+            event.acceptProposedAction()
+            self._choose_by_hand(path)
+
+    # -- reading ----------------------------------------------------------------------------------------------
 
     def _take(self, name: str) -> None:
+        self._turn += 1
         self._last, self.info, self.error, self._sha256 = name, None, None, None
+        self.trust.show_for(None)
         known = [info for info in bundled() if info.id == name]
         if known:
-            self._learned(name, known[0])
+            self._know(known[0])
             return
         set_note(self.note, "Reading the file …")
+        self._tell_card()
         run_later(
-            partial(_inspect, name),
-            partial(self._learned, name),
-            partial(self._failed, name),
+            partial(inspect, name, trusted()),
+            partial(self._learned, self._turn),
+            partial(self._failed, self._turn),
             name=f"Reading {Path(name).name}",
         )
 
-    def _learned(self, name: str, info: ModelInfo) -> None:
-        if name != self._last:  # another one was chosen meanwhile
+    def _learned(self, turn: int, found: tuple[ModelInfo, Stamp]) -> None:
+        if turn != self._turn:  # another one was chosen meanwhile
             return
+        info, stamp = found
+        path = Path(self._last)
+        tell(path, stamp, in_words(info))
         if self._denoiser and info.scale != 1:
-            self._failed(name, _enlarges(info))
+            self._failed(turn, enlarges(info))
             return
+        remember(path)
+        self.search.look()
+        self._know(info)
+
+    def _know(self, info: ModelInfo) -> None:
         self.info = info
-        if Path(name).suffix in _SUFFIXES:
-            remember(Path(name))
         self._describe()
+        self._tell_card()
         self.changed.emit()
 
-    def _failed(self, name: str, error: Exception) -> None:
-        if name != self._last:
+    def _failed(self, turn: int, error: Exception) -> None:
+        if turn != self._turn:
             return
         self.error = error if isinstance(error, FidelityError) else ModelFileError(str(error))
-        set_note(self.note, str(self.error))
+        set_note(self.note, breakable(in_full(self.error)))
+        self.trust.show_for(error)
+        self._tell_card()
         self.changed.emit()
+
+    def _tell_card(self) -> None:
+        if self.card is not None:
+            self.card.tell(self._last, self.info, self.error)
+
+    def _distrust(self, sha256: str) -> None:
+        distrust(sha256)
+        self.read_again()
 
     def _describe(self) -> None:
         info = self.info
         if info is None:
             return
-        about = [f"Trained for {info.trained_for}." if info.trained_for else f"{_in_words(info)}."]
+        about = [f"Trained for {info.trained_for}." if info.trained_for else f"{in_words(info)}."]
         if self._scale and self._scale != info.scale:
             about.append(
                 f"It enlarges ×{info.scale}, the image formation asks for ×{self._scale}: it will be adapted by "
                 "leaving trained layers out, which costs quality, or refused where that is impossible."
             )
-        if self._denoiser and info.architecture != _DENOISER:
+        if self._denoiser and info.architecture != DENOISER:
             about.append(
                 "It is not told how strong the noise is, and may leave patterns where there is a blur to undo."
             )
@@ -207,60 +270,7 @@ class ModelPicker(QWidget):
         set_note(self.note, " ".join(about))
 
 
-@cache
-def bundled() -> tuple[ModelInfo, ...]:
-    """Return the models that come with the plugin, smallest enlargement last, ×2 first.
-
-    Of those that do not enlarge, one that needs to be told the noise level comes last.
-    """
-    from napari_fidelity.io import list_models
-
-    def order(info: ModelInfo) -> tuple[bool, int, bool]:
-        return info.scale == 1, info.scale, info.architecture == _DENOISER
-
-    return tuple(sorted(list_models(), key=order))
-
-
-def recent_files() -> list[Path]:
-    """Return the model files used last, the latest first."""
-    stored: Any = _stored().value("models/recent", [])
-    names = [stored] if isinstance(stored, str) else stored or []
-    return [Path(name) for name in names]
-
-
-def remember(path: Path) -> None:
-    """Put a model file at the head of the recent ones."""
-    names = [str(path), *(str(p) for p in recent_files() if p != path)]
-    _stored().setValue("models/recent", names[:_RECENT])
-
-
-def _stored() -> QSettings:
-    return QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "napari-fidelity", "docks")
-
-
-def _models_in(folder: Path | None) -> list[Path]:
-    if folder is None:
-        return []
-    try:
-        return [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file()]
-    except OSError:  # the folder of the settings may be on a drive that is not there now
-        return []
-
-
-def _inspect(name: str) -> ModelInfo:
-    from napari_fidelity.io import load_model
-
-    return load_model(name).info
-
-
-def _enlarges(info: ModelInfo) -> ArchitectureError:
-    return ArchitectureError(
-        "A denoiser keeps the size of the image",
-        found=f"a network that enlarges ×{info.scale}",
-        do="Choose another",
-    )
-
-
-def _in_words(info: ModelInfo) -> str:
-    colours = {1: "gray", 3: "RGB"}.get(info.n_channels, f"{info.n_channels} channels")
-    return f"×{info.scale}, {colours}, {info.architecture}"
+def _dropped(event: QDropEvent) -> str | None:
+    """Return the one model file that is being dropped."""
+    paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+    return paths[0] if len(paths) == 1 and is_model(paths[0].rpartition("/")[2]) else None

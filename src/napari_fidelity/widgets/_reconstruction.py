@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.core.errors import FidelityError, ModelFileError
 from napari_fidelity.widgets._maker import Maker
 from napari_fidelity.widgets._measurement_dock import result_bytes
 from napari_fidelity.widgets._prior_panel import PriorPanel
@@ -66,6 +66,11 @@ class Reconstruction(Maker):
     def take_recipe(self, recipe: Recipe) -> None:
         """Keep a model of volumes as it is."""
         self._whole = recipe.operator if recipe.spatial == "ZYX" else None
+
+    def failed(self, error: Exception) -> None:
+        """Read a denoiser's file again that could not be loaded: it is gone, or another one is in its place."""
+        if isinstance(error, ModelFileError):
+            self.method.denoiser.model.read_again()
 
     # -- slices and volumes -----------------------------------------------------------------------------------
 

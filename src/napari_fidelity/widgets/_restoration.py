@@ -6,10 +6,12 @@ Plain generators without Qt; the dock shows what they yield.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.widgets._guess import KEY
 from napari_fidelity.widgets._live import Frame
+from napari_fidelity.widgets._model_opened import opened, with_members
 from napari_fidelity.widgets._news import News
 from napari_fidelity.widgets._slices import Stopped, read
 
@@ -56,6 +58,8 @@ class Request:
         The layer whose image a map judges, if it is there already.
     memory_limit
         Bytes the plugin may hold; ``None`` for all there are.
+    trusted
+        SHA-256 of the files that may run code when they are opened.
     """
 
     source: Source
@@ -66,6 +70,7 @@ class Request:
     arrays: Mapping[str, Source] = field(default_factory=dict)
     judged: Source | None = None
     memory_limit: int | None = None
+    trusted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def _stages(request: Request, history: list[Record]) -> Work:
     image = yield from read(request.source)
     recipe = yield from _with_arrays(request)
     yield News("note", text="Loading the network" if recipe.model else "Preparing")
-    network, recipe = _load(recipe, request.device)
+    network, recipe = _load(with_members(recipe, request.trusted), request.device, request.trusted)
     asked = yield _needs(request, recipe, image, network)
     if asked:
         return None
@@ -147,7 +152,7 @@ def _replaced(options: Any, path: list[str], value: Any) -> Any:
     return options.replace(**{name: _replaced(getattr(options, name), further, value) if further else value})
 
 
-def _load(recipe: Recipe, device: str) -> tuple[LoadedNetwork | None, Recipe]:
+def _load(recipe: Recipe, device: str, trusted: frozenset[str]) -> tuple[LoadedNetwork | None, Recipe]:
     """Load the network once for all stages; return it with the recipe that names its hash."""
     from napari_fidelity.core.device import choose_device, threads_beside_a_window
     from napari_fidelity.pipeline.restoration import load_reference, model_of
@@ -158,7 +163,7 @@ def _load(recipe: Recipe, device: str) -> tuple[LoadedNetwork | None, Recipe]:
     model = model_of(recipe)
     if model is None:
         return None, recipe
-    network = load_reference(model, where)
+    network = opened(partial(load_reference, model, where), trusted)
     return network, recipe.replace(model=model.replace(sha256=network.info.sha256 or None))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_fidelity.widgets._dock import breakable
 from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._news import duration
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _RUN_TIP = "Start with the settings above. The layers you have stay as they are."
 _PAUSE_TIP = "Let the computer do something else for a while; the run goes on where it was."
 _STOP_TIP = "End the run after this step and keep the best image so far."
-_LONG = 24  # letters of a word that may be broken
 
 
 class RunBar(QWidget):
@@ -111,7 +110,7 @@ class RunBar(QWidget):
         """
         self.message.setProperty("error", error)
         self._mark()
-        self.message.setText(_breakable(text))
+        self.message.setText(breakable(text))
         self.message.setVisible(bool(text))
         if error:
             from napari.utils.notifications import show_error
@@ -120,7 +119,7 @@ class RunBar(QWidget):
 
     def take_back(self, text: str) -> None:
         """Take a message away, unless another has taken its place."""
-        if text and self.message.text() == _breakable(text):
+        if text and self.message.text() == breakable(text):
             self.show_message("")
 
     def changeEvent(self, event: QEvent) -> None:
@@ -167,7 +166,7 @@ class RunBar(QWidget):
         self.pause_button.setText("Res&ume" if paused else "Pa&use")
         set_icon(self.pause_button, "run" if paused else "pause")
         words = "Paused" if paused else "Stopping after this step" if stopping else ""
-        self.status.setText(_breakable(" · ".join(part for part in (words, self._doing) if part)) or "Starting")
+        self.status.setText(breakable(" · ".join(part for part in (words, self._doing) if part)) or "Starting")
         if stopping:
             self.progress.setFormat("%v of %m")
         self.status.setVisible(not ended)
@@ -207,11 +206,6 @@ def _label(tooltip: str) -> QLabel:
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
-
-
-def _breakable(text: str) -> str:
-    """Let long words such as paths wrap: a label is never narrower than its longest word."""
-    return re.sub(rf"\S{{{_LONG},}}", lambda word: re.sub(r"(?<=\w)([/\\_.,:-])", "\\1\u200b", word[0]), text)
 
 
 def _error_colour() -> str:

@@ -9,6 +9,7 @@ from qtpy.QtCore import QTimer
 from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.widgets._check import Check
 from napari_fidelity.widgets._measurement_dock import MeasurementDock
+from napari_fidelity.widgets._model_memory import trusted
 from napari_fidelity.widgets._plots import CurvePlot
 from napari_fidelity.widgets._reproduce import (
     ReproduceBar,
@@ -202,6 +203,7 @@ class RunningDock(MeasurementDock):
             device=chosen.device,
             dtype=self.method.dtype,
             memory_limit=chosen.memory_limit,
+            trusted=trusted(),
             **self.request_parts(recipe),
         )
 
@@ -248,7 +250,9 @@ class RunningDock(MeasurementDock):
             self.result.show_result(outcome.value, run.live)
         if outcome.error is None:
             self.bar.show_message(summary(run, outcome))
-        elif run.problem is not None:  # the bar shows what the job itself met with
+            return
+        self.maker.failed(outcome.error)
+        if run.problem is not None:  # the bar shows what the job itself met with
             self.bar.show_message(str(outcome.error), error=True)
 
     # -- beyond -----------------------------------------------------------------------------------------------

@@ -58,6 +58,11 @@ def settings() -> Settings:
     )
 
 
+def changes(name: str) -> Any:
+    """Return what napari emits when a setting is changed; ``None`` where it has no such thing."""
+    return getattr(getattr(_page(), "events", None), name, None)
+
+
 def _page() -> Any:
     try:
         from napari.settings import get_plugin_settings

@@ -1,0 +1,67 @@
+"""Opening model files that may hold code. Plain Python without Qt, for workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_fidelity.core.errors import UntrustedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from napari_fidelity.pipeline import Recipe
+
+
+def opened(load: Callable[..., Any], trusted: Container[str]) -> Any:
+    """Load a model file, and let it run code only if the user trusts its content.
+
+    Parameters
+    ----------
+    load
+        Loads it; called with ``trust=True`` where it may run code.
+    trusted
+        SHA-256 of what the user trusts.
+
+    Raises
+    ------
+    UntrustedModelError
+        If it would run code and is not trusted.
+    """
+    try:
+        return load()
+    except UntrustedModelError as error:
+        if error.sha256 not in trusted:
+            raise _said_in_a_dock(error) from None
+    return load(trust=True)
+
+
+def with_members(recipe: Recipe, trusted: Container[str]) -> Recipe:
+    """Return a recipe whose ensemble may run the code in its files, if the user trusts every one of them.
+
+    Raises
+    ------
+    FidelityError
+        If a file cannot be loaded, or would run code and is not trusted.
+    """
+    from napari_fidelity.io import load_model
+
+    method: Any = recipe.method
+    holds_code = False
+    for name in getattr(method, "models", ()):
+        try:
+            load_model(name)
+        except UntrustedModelError as error:
+            if error.sha256 not in trusted:
+                raise _said_in_a_dock(error) from None
+            holds_code = True
+    return recipe.replace(method=method.trusting()) if holds_code else recipe
+
+
+def _said_in_a_dock(error: UntrustedModelError) -> UntrustedModelError:
+    """Return an error that says what to do in a dock, not on the command line."""
+    return UntrustedModelError(
+        f"This file runs code when it is opened: {error.what}",
+        do="To allow it, choose it as the network and press 'Trust and load…'. Nothing of it has been run",
+        path=error.path,
+        sha256=error.sha256,
+    )
