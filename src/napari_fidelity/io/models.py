@@ -21,6 +21,7 @@ from napari_fidelity.core.options import option_error
 from napari_fidelity.io import _weights
 from napari_fidelity.io._atomic import atomic_write, check_output
 from napari_fidelity.networks.info import ModelInfo
+from napari_fidelity.networks.registered import registered_infos, registered_network
 
 if TYPE_CHECKING:
     import os
@@ -63,8 +64,8 @@ _TOLD = set(_Card.model_fields) - {"config"}
 
 
 def list_models() -> list[ModelInfo]:
-    """Return what is known of every bundled model, by id, without loading torch."""
-    return [_read_info(file.read_bytes(), name) for name, file in sorted(_bundled().items())]
+    """Return what is known of every bundled model, by id, and of those registered; torch is not loaded for it."""
+    return [*(_read_info(file.read_bytes(), name) for name, file in sorted(_bundled().items())), *registered_infos()]
 
 
 def load_model(
@@ -77,7 +78,7 @@ def load_model(
     Parameters
     ----------
     name_or_path
-        Id of a bundled model (see :func:`list_models`), or the path of a ``.safetensors`` file with or without
+        Id of a bundled or registered model (see :func:`list_models`), or the path of a ``.safetensors`` file with or without
         our header, or of a ``.pth`` or ``.pt`` file that holds weights alone.
     scale
         Adapt the network to this scale by leaving layers out (see ``RestorationNetwork.to_scale``).
@@ -92,6 +93,8 @@ def load_model(
         If the weights belong to no known architecture, do not fit the settings in the header, or the network
         cannot be adapted to the scale.
     """
+    if (registered := registered_network(name_or_path, scale, device)) is not None:
+        return registered
     content, name = _find(name_or_path)
     if Path(name).suffix in _weights.TORCH_SUFFIXES:
         card, weights = None, _weights.torch_weights(content, name)
@@ -206,12 +209,14 @@ def _find(name_or_path: str | os.PathLike[str]) -> tuple[bytes, str]:
 
 
 def _not_there(name: str, bundled: list[str]) -> ModelFileError:
-    near = difflib.get_close_matches(name, bundled, n=1, cutoff=0.5)
+    own = [info.id for info in registered_infos()]
+    near = difflib.get_close_matches(name, [*bundled, *own], n=1, cutoff=0.5)
     offer = f"Did you mean '{near[0]}'? " if near else ""
     return ModelFileError(
         f"There is no model '{name}'",
-        found="neither a bundled model nor a file of that name",
-        do=f"{offer}Bundled: {', '.join(bundled) or 'none'}",
+        found="neither a bundled model, nor a file of that name, nor one registered in this process",
+        do=f"{offer}Bundled: {', '.join(bundled) or 'none'}; registered: {', '.join(own) or 'none'} "
+        "(nf.register_model; on the command line in a file given by --import)",
     )
 
 
