@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from napari_fidelity.cli._console import OK, out, print_json
+from napari_fidelity.cli._options import Own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,14 @@ def models(
     /,
     *,
     json: Annotated[bool, Parameter(negative="")] = False,
+    own: Own = Own(),
 ) -> int:
-    """List the bundled models, or tell all about models: architecture, size, training, licence, hash.
+    """List bundled models and your own, or tell all about models: architecture, size, training, licence, hash.
 
     Parameters
     ----------
     names
-        Ids of bundled models, or model files; left out, the bundled models are listed.
+        Ids of models, or model files; left out, all models with an id are listed.
     json
         Print one JSON document.
     """

@@ -48,9 +48,9 @@ class Registry(Generic[Thing]):
         """Return the thing of that name, if there is one."""
         return self._things.get(name)
 
-    def names(self) -> list[str]:
-        """Return all names, the first registered first."""
-        return list(self._things)
+    def all(self) -> dict[str, Thing]:
+        """Return everything by name, the first registered first."""
+        return dict(self._things)
 
     def clear(self) -> None:
         """Forget everything, as a new process would."""
@@ -67,6 +67,14 @@ class Registry(Generic[Thing]):
     def disconnect(self, listener: Callable[[str], object]) -> None:
         """Do not call a method any more; those of objects that are gone are forgotten, too."""
         self._listeners = [known for known in self._listeners if known() not in (None, listener)]
+
+
+OWN_ARCHITECTURES: Registry[Any] = Registry("architecture")
+"""Subclasses of :class:`napari_fidelity.networks.RestorationNetwork`."""
+OWN_MODELS: Registry[Any] = Registry("model")
+"""Networks: private copies in evaluation mode, on the processor, each with its ``info``."""
+OWN_OPERATORS: Registry[Any] = Registry("operator")
+"""Image formation models: operators, or what :mod:`napari_fidelity.operators._foreign` makes of other objects."""
 
 
 def check_name(name: Any, what: str, taken: Collection[str] = ()) -> str:

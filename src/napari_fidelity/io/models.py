@@ -64,8 +64,9 @@ _TOLD = set(_Card.model_fields) - {"config"}
 
 
 def list_models() -> list[ModelInfo]:
-    """Return what is known of every bundled model, by id, and of those registered; torch is not loaded for it."""
-    return [*(_read_info(file.read_bytes(), name) for name, file in sorted(_bundled().items())), *registered_infos()]
+    """Return what is known of every bundled model, by id, and of registered ones, without loading torch."""
+    bundled = [_read_info(file.read_bytes(), name) for name, file in sorted(_bundled().items())]
+    return [*bundled, *registered_infos()]
 
 
 def load_model(
@@ -78,8 +79,8 @@ def load_model(
     Parameters
     ----------
     name_or_path
-        Id of a bundled or registered model (see :func:`list_models`), or the path of a ``.safetensors`` file with or without
-        our header, or of a ``.pth`` or ``.pt`` file that holds weights alone.
+        Id of a bundled or registered model (see :func:`list_models`), or the path of a ``.safetensors`` file with
+        or without our header, or of a ``.pth`` or ``.pt`` file that holds weights alone.
     scale
         Adapt the network to this scale by leaving layers out (see ``RestorationNetwork.to_scale``).
     device

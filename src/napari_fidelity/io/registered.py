@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import FidelityError, OptionError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.core.registry import check_name
+from napari_fidelity.core.registry import OWN_MODELS, check_name
 from napari_fidelity.io import _weights, models
 from napari_fidelity.networks.info import ModelInfo
-from napari_fidelity.networks.registered import MODELS, as_model
+from napari_fidelity.networks.registered import as_model
 
 if TYPE_CHECKING:
     import os
@@ -89,7 +89,7 @@ def register_model(
     for size, value in sizes.items():
         _check_count(size, value)
     network = as_model(module, info, **sizes)
-    MODELS.add(name, network)
+    OWN_MODELS.add(name, network)
     return network.info
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import ArchitectureError
-from napari_fidelity.core.lazy import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def private_copy(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

@@ -102,6 +102,7 @@ class OwnNetwork(nn.Module):
 def _padded(y: torch.Tensor, axis: int, length: int) -> torch.Tensor:
     """Return ``y`` extended at the end of its last (0) or last but one (1) axis; mirrored as often as needed."""
     while (missing := length - (n := y.shape[-1 - axis])) > 0:
-        pad = [0, 0] * axis + [0, min(missing, n - 1) if n > 1 else missing]
-        y = functional.pad(y, (pad + [0, 0])[:4], "reflect" if n > 1 else "replicate")
+        more = min(missing, n - 1) if n > 1 else missing
+        pad = (0, 0, 0, more) if axis else (0, more, 0, 0)
+        y = functional.pad(y, pad, "reflect" if n > 1 else "replicate")
     return y

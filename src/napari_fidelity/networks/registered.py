@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_fidelity.core.device import choose_device, is_out_of_memory
 from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.core.registry import Registry
+from napari_fidelity.core.registry import OWN_MODELS
 from napari_fidelity.networks.copies import private_copy
 
 if TYPE_CHECKING:
@@ -19,28 +19,25 @@ if TYPE_CHECKING:
     from napari_fidelity.networks.base import RestorationNetwork
     from napari_fidelity.networks.info import ModelInfo
 
-MODELS: Registry[RestorationNetwork] = Registry("model")
-"""Private copies in evaluation mode, on the processor."""
-
 _PROBE = (13, 11)  # pixels of the image that a network is tried on: odd and not square, as images are
 
 
 def registered_infos() -> list[ModelInfo]:
     """Return what is known of every registered model, the first registered first."""
-    return [network.info for name in MODELS.names() if (network := MODELS.get(name)) is not None]
+    return [network.info for network in OWN_MODELS.all().values()]
 
 
 def registered_network(
     name: str | os.PathLike[str], scale: int | None = None, device: str | torch.device = "cpu"
 ) -> RestorationNetwork | None:
-    """Return a copy of a registered network, as :func:`napari_fidelity.load_model` does; ``None`` if there is none.
+    """Return a copy of a registered network, as ``load_model`` does; ``None`` if there is none of that name.
 
     Raises
     ------
     ArchitectureError
         If it cannot be adapted to the scale.
     """
-    known = MODELS.get(name) if isinstance(name, str) else None
+    known = OWN_MODELS.get(name) if isinstance(name, str) else None
     if known is None:
         return None
     network: Any = private_copy(known, torch.device("cpu")) if scale is None else known.to_scale(scale)

@@ -8,7 +8,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_fidelity.core.errors import ArchitectureError
-from napari_fidelity.core.registry import Registry, check_name
+from napari_fidelity.core.registry import OWN_ARCHITECTURES, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +28,6 @@ ARCHITECTURES = {
 }
 _YOURS = "One of your own has to be registered first: nf.register_architecture"
 
-OWN: Registry[type[RestorationNetwork]] = Registry("architecture")
-"""Those that users registered; detection asks them first, as they were named on purpose."""
-
 
 def architecture(name: str) -> type[RestorationNetwork]:
     """Return the class of an architecture.
@@ -40,11 +37,11 @@ def architecture(name: str) -> type[RestorationNetwork]:
     ArchitectureError
         If there is none of that name.
     """
-    own = OWN.get(name)
+    own: type[RestorationNetwork] | None = OWN_ARCHITECTURES.get(name)
     if own is not None:
         return own
     if name not in ARCHITECTURES:
-        known = [*ARCHITECTURES, *OWN.names()]
+        known = [*ARCHITECTURES, *OWN_ARCHITECTURES.all()]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         raise ArchitectureError(
             f"There is no architecture '{name[:80]}'",
@@ -86,7 +83,7 @@ def register_architecture(network: Class) -> Class:
     if getattr(network, "architecture", None) != name:
         found = repr(getattr(network, "architecture", None))
         raise ArchitectureError(f'{name} says in its attribute architecture what it is: "{name}"', found=found)
-    OWN.add(name, network)
+    OWN_ARCHITECTURES.add(name, network)
     return network
 
 
@@ -131,7 +128,7 @@ def detect(state_dict: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], 
     ArchitectureError
         If the names belong to no architecture of the list, or the shapes do not fit.
     """
-    for name in (*OWN.names(), *ARCHITECTURES):
+    for name in (*OWN_ARCHITECTURES.all(), *ARCHITECTURES):  # those of the user's own on purpose first
         cls = architecture(name)
         if cls.detect(state_dict):
             try:
@@ -142,5 +139,5 @@ def detect(state_dict: Mapping[str, Tensor]) -> tuple[type[RestorationNetwork], 
     raise ArchitectureError(
         "The weights belong to none of the known architectures",
         found=f"{len(state_dict)} tensors: {first}, …" if state_dict else "no tensors",
-        do=f"Known: {', '.join([*ARCHITECTURES, *OWN.names()])}. {_YOURS}",
+        do=f"Known: {', '.join([*ARCHITECTURES, *OWN_ARCHITECTURES.all()])}. {_YOURS}",
     )

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from napari_fidelity.core.errors import FidelityError, OperatorError, OptionError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.core.registry import Registry, check_name
+from napari_fidelity.core.registry import OWN_OPERATORS, check_name
 from napari_fidelity.operators._foreign import ForeignOperator
 from napari_fidelity.operators.base import Grid, Operator
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from napari_fidelity.operators._axes import Chain
 
 log = logging.getLogger(__name__)
-
-OWN: Registry[Operator | ForeignOperator] = Registry("operator")
 
 _TRIED = 16  # pixels along each axis of the image that an adjoint is tried on
 _ADJOINT_ERROR = 1e-3  # relative to the norms of image and measurement, in float32
@@ -50,14 +48,14 @@ class Registered(Operator):
     @property
     def own(self) -> Operator | ForeignOperator:
         """The operator itself, or what is known of an object that is none."""
-        found = OWN.get(self.name)
+        found: Operator | ForeignOperator | None = OWN_OPERATORS.get(self.name)
         if found is None:
-            known = ", ".join(f"'{name}'" for name in OWN.names())
+            known = ", ".join(f"'{name}'" for name in OWN_OPERATORS.all())
             raise OperatorError(
                 f"No operator '{self.name}' is registered in this process",
                 found=f"registered: {known or 'none'}",
-                do="Run the code that registers it first: nf.register_operator; on the command line in a file given "
-                "by --import",
+                do="Run the code that registers it first (nf.register_operator; on the command line in a file "
+                "given by --import)",
             )
         return found
 
@@ -146,7 +144,7 @@ def register_operator(name: str, operator: Any) -> Registered:
     elif not isinstance(operator, Operator):
         operator = ForeignOperator(name, _checked(operator))
     _try_adjoint(name, operator)
-    OWN.add(name, operator)
+    OWN_OPERATORS.add(name, operator)
     return Registered(name=name)
 
 

@@ -10,7 +10,9 @@ from qtpy.QtCore import QSettings, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import ArchitectureError, FidelityError, ModelFileError
+from napari_fidelity.core.registry import OWN_MODELS
 from napari_fidelity.widgets._dock import narrow, note_label, set_note
+from napari_fidelity.widgets._own import OwnEntries
 from napari_fidelity.widgets._worker import run_later
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class ModelPicker(QWidget):
         self._fill()
         self.combo.activated.connect(self._chosen)
         self.choose(self._offered()[0].id)
+        self._own = OwnEntries(self.combo, OWN_MODELS, self._own_entry, len(self._offered()), self.choose)
 
     def choose(self, name: str) -> None:
         """Choose a bundled model by its id, or a file by its path."""
@@ -139,6 +142,10 @@ class ModelPicker(QWidget):
             self.combo.addItem(path.name, str(path))
             self.combo.setItemData(self.combo.count() - 1, str(path), Qt.ItemDataRole.ToolTipRole)
         self.combo.addItem("Choose a file…", _CHOOSE)
+
+    def _own_entry(self, name: str) -> tuple[str, str] | None:
+        info = OWN_MODELS.all()[name].info
+        return None if self._denoiser and info.scale != 1 else (f"{name} – {_in_words(info)}", name)
 
     def _chosen(self, index: int) -> None:
         name = self.combo.itemData(index)
@@ -218,7 +225,8 @@ def bundled() -> tuple[ModelInfo, ...]:
     def order(info: ModelInfo) -> tuple[bool, int, bool]:
         return info.scale == 1, info.scale, info.architecture == _DENOISER
 
-    return tuple(sorted(list_models(), key=order))
+    own = OWN_MODELS.all()
+    return tuple(sorted((info for info in list_models() if info.id not in own), key=order))
 
 
 def recent_files() -> list[Path]:
