@@ -96,11 +96,11 @@ def check_name(name: Any, what: str, taken: Collection[str] = ()) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or _is_json(name):
         raise OptionError(
-            f"The name of a {what} is made of letters, digits, '-', '_' and '.', and begins with a letter",
+            f"The {what}'s name must be made of letters, digits, '-', '_' and '.', and begin with a letter",
             found=repr(name),
         )
     if name in taken:
-        raise OptionError(f"There is a {what} '{name}' already", do="Choose another name")
+        raise OptionError(f"'{name}' is the name of another {what} already", do="Choose another name")
     return name
 
 

@@ -74,7 +74,7 @@ class OwnNetwork(nn.Module):
                 f"'{self.info.id}' turned an image of shape {tuple(whole.shape)} into something else than one of "
                 f"shape {expected}",
                 found=found,
-                do=f"Check that it enlarges ×{self.scale} and gives {self.n_channels} channels",
+                do=f"Check its scale, ×{self.scale}, and its number of channels, {self.n_channels}",
             )
         return x[..., :height, :width]
 

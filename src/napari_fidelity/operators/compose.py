@@ -176,4 +176,4 @@ def resolved(operator: Any) -> Any:
         return operator
     found = [part.own if isinstance(part, Registered) else part for part in operator.operators]
     parts = zip(found, operator.operators, strict=True)
-    return Compose(operators=tuple(own if isinstance(own, OPERATORS) else named for own, named in parts))
+    return Compose(operators=tuple(own if type(own) in OPERATORS else named for own, named in parts))

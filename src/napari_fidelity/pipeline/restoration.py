@@ -272,7 +272,7 @@ def is_plain(operator: object) -> bool:
     """
     if operator is None:
         raise OptionError("An image formation model is needed", do="Give an operator, such as Downsample(scale=4)")
-    return isinstance(operator, OPERATORS)
+    return type(operator) in OPERATORS
 
 
 def check_dtype(dtype: DTypeLike) -> None:
