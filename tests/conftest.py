@@ -13,11 +13,12 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from napari_fidelity.core.registry import OWN_ARCHITECTURES, OWN_MODELS, OWN_OPERATORS
 from napari_fidelity.io import save_model
 from napari_fidelity.networks.edsr import EDSR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,6 +49,20 @@ def scene() -> Scene:
 def network() -> MakeNetwork:
     """Small EDSRs that begin as interpolation: ``network(n_channels=1, scale=2)``."""
     return make_network
+
+
+@pytest.fixture
+def nothing_registered() -> Iterator[None]:
+    """A process in which nothing was registered; what was is there again afterwards."""
+    registries = (OWN_ARCHITECTURES, OWN_MODELS, OWN_OPERATORS)
+    before = [registry.all() for registry in registries]
+    for registry in registries:
+        registry.clear()
+    yield
+    for registry, things in zip(registries, before, strict=True):
+        registry.clear()
+        for name, thing in things.items():
+            registry.add(name, thing)
 
 
 @pytest.fixture(scope="session")

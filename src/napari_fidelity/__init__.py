@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.errors import FidelityError
     from napari_fidelity.core.step import Result, Step
-    from napari_fidelity.io import list_models, load_model, read_image, save_model, write_image
+    from napari_fidelity.io import list_models, load_model, read_image, register_model, save_model, write_image
     from napari_fidelity.methods import DIP, RED, Apply, DeepRED, FineTune, Project, project
+    from napari_fidelity.networks import register_architecture
+    from napari_fidelity.operators import register_operator
     from napari_fidelity.pipeline import (
         Recipe,
         assess,
@@ -54,6 +56,9 @@ _SOURCES = {
     "project": "methods",
     "read_image": "io",
     "reconstruct": "pipeline",
+    "register_architecture": "networks",
+    "register_model": "io",
+    "register_operator": "operators",
     "restore": "pipeline",
     "restore_steps": "pipeline",
     "run_recipe": "pipeline",
@@ -91,6 +96,9 @@ __all__ = [
     "project",
     "read_image",
     "reconstruct",
+    "register_architecture",
+    "register_model",
+    "register_operator",
     "restore",
     "restore_steps",
     "run_recipe",

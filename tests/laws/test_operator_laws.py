@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from napari_fidelity import operators as ops
 from napari_fidelity.core.errors import ImageError, OperatorError, ShapeError
+from napari_fidelity.core.registry import OWN_OPERATORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,24 @@ def fourier(image: str, maps: bool = False, lines: bool = False) -> Callable[[tu
     def make(shape: tuple[int, ...]) -> ops.Operator:
         mask = weights(shape[1:] if lines else shape)
         return ops.Fourier(mask=mask, image=image, coils=coils(shape) if maps else None)
+
+    return make
+
+
+class Smoothed:
+    """An operator that is none of ours: its own adjoint."""
+
+    def A(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.roll(1, -1) + 2 * x + x.roll(-1, -1)) / 4
+
+    A_adjoint = A
+
+
+def registered(name: str, operator: object) -> Callable[[tuple[int, ...]], ops.Operator]:
+    def make(shape: tuple[int, ...]) -> ops.Operator:
+        if OWN_OPERATORS.get(name) is None:
+            ops.register_operator(name, operator)
+        return ops.Registered(name=name)
 
     return make
 
@@ -103,6 +122,14 @@ CASES = [
     Case("blur, radon, bin", lambda s: ops.Compose(operators=(
         ops.GaussianBlur(sigma=0.6), ops.Radon(angles=6), ops.Downsample(scale=(1, 2))
     )), (2,), 2, 2e-3, square=True),
+    Case(
+        "registered", registered("laws-own", ops.Downsample(scale=1.5) @ ops.UniformBlur(size=3)), smallest=3,
+        range_error=2e-3,
+    ),
+    Case("registered, foreign", registered("laws-foreign", Smoothed()), smallest=2, range_error=2e-3),
+    Case("registered, in a sum", lambda s: ops.Compose(operators=(
+        registered("laws-foreign", Smoothed())(s), ops.Downsample(scale=2)
+    )), smallest=2, range_error=2e-3),
     Case("fourier", fourier("complex"), (2,), image_unit=2),
     Case("fourier, lines", fourier("complex", lines=True), (2,), image_unit=2),
     Case("fourier, real image", fourier("real"), (2,)),

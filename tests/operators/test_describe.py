@@ -28,10 +28,12 @@ from napari_fidelity.operators import (
     PoissonGaussianNoise,
     PoissonNoise,
     Radon,
+    Registered,
     UniformBlur,
     describe,
     parse_noise,
     parse_operator,
+    register_operator,
 )
 
 borders = st.sampled_from(["reflect", "circular", "zero", "valid"])
@@ -71,6 +73,9 @@ SINGLE: dict[type, st.SearchStrategy[Any]] = {
         angles=st.integers(1, 1000) | arrays(np.float64, st.integers(1, 9), elements=numbers(-360, 360)),
         size=st.none() | st.integers(1, 1000),
         detectors=st.none() | st.integers(1, 1000),
+    ),
+    Registered: st.builds(
+        lambda name: register_operator(name, Identity()), st.from_regex("[a-z][A-Z0-9_.-]{3,9}", fullmatch=True)
     ),
     Fourier: st.builds(
         Fourier,

@@ -37,7 +37,7 @@ class Restoration:
     """finetune, project, apply (the network as it is), red, dip or deepred, with options as in
     finetune:iterations=4. Left out: the recipe's, or finetune where a model is given."""
     model: Annotated[str | None, Parameter(group=RESTORED)] = None
-    """Id of a bundled model (see the command models) or a model file."""
+    """Id of a model (see the command models) or a model file."""
     scale: Annotated[int | None, Parameter(group=RESTORED)] = None
     """Adapt a model trained for another scale to this one."""
     stop: Annotated[str | None, Parameter(group=RESTORED)] = None

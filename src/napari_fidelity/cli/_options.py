@@ -29,7 +29,8 @@ class Formation:
 
     operator: Annotated[str | None, Parameter(group=IMAGE)] = None
     """Image formation model: identity, gaussian_blur, airy_blur, uniform_blur, motion_blur, blur (any kernel),
-    mask, downsample, radon (tomography) or fourier (magnetic resonance), each with its options, as in
+    mask, downsample, radon (tomography), fourier (magnetic resonance) or registered (see --import), each with its
+    options, as in
     'gaussian_blur:sigma=1.6 + downsample:scale=2' (the first one acts on the image first; lengths are in pixels of
     the restored image). Masks and kernels may be image files: mask:mask=seen.tif (all but 0 is seen),
     blur:kernel=psf.tif. Left out: downsampling by the model's scale; in reconstruct, identity."""
@@ -60,8 +61,24 @@ class Formation:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Running:
-    """Where and how to run."""
+class Own:
+    """Networks and operators of the user's own."""
+
+    imports: Annotated[list[Path] | None, Parameter(name="--import", group=RUN, negative="")] = None
+    """Run a Python file of your own first, for the networks and operators that it registers; may be repeated."""
+
+    def __post_init__(self) -> None:
+        """Run the files while the command line is read: whatever is looked up afterwards knows their names."""
+        from napari_fidelity.io import import_file
+
+        for path in self.imports or ():
+            import_file(path)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Computing:
+    """Where and how to compute."""
 
     seed: Annotated[int | None, Parameter(group=RUN)] = None
     """Seed of everything random: the same seed on the same device gives the same result. Left out: the recipe's,
@@ -93,6 +110,12 @@ class RunningModel(Running):
 
     trust: Annotated[bool, Parameter(group=RUN, negative="")] = False
     """Let code in the model's file run (TorchScript, exported programs, packages): only from those you trust."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Running(Computing, Own):
+    """Where and how to run what may be the user's own."""
 
 
 @Parameter(name="*")

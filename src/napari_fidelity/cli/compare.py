@@ -10,6 +10,7 @@ from rich.table import Table
 
 from napari_fidelity.cli._console import OK, out, print_json
 from napari_fidelity.cli._files import read_operator
+from napari_fidelity.cli._options import Own
 from napari_fidelity.core.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def compare(
     csv: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
+    own: Own = Own(),
 ) -> int:
     """Score images: PSNR and SSIM against a reference, the data residual against the measurement.
 

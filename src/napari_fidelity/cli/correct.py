@@ -44,7 +44,7 @@ def correct(
     target
         Where to write the corrected image.
     model
-        Id of a bundled model (see the command models) or a model file.
+        Id of a model (see the command models) or a model file.
     scale
         Adapt a model trained for another scale to this one.
     preset
@@ -83,7 +83,7 @@ def project(
     target
         Where to write the projected image.
     model
-        Id of a bundled model (see the command models) or a model file.
+        Id of a model (see the command models) or a model file.
     scale
         Adapt a model trained for another scale to this one.
     """

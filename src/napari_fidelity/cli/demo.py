@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from napari_fidelity.cli._console import INTERRUPTED, OK, display, out, print_json, set_up_logging
-from napari_fidelity.cli._options import Running
+from napari_fidelity.cli._options import Computing
 from napari_fidelity.cli.compare import print_rows
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Demo:
 def demo(
     *,
     out_folder: Annotated[Path, Parameter(name="--out")] = Path("fidelity-demo"),
-    running: Running = Running(),
+    running: Computing = Computing(),
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Restore a real photograph whose blur the bundled network never saw, and show what each step changes.
@@ -94,7 +94,7 @@ def demo(
     return INTERRUPTED if interrupted else OK
 
 
-def make(show: Display, running: Running) -> Demo:
+def make(show: Display, running: Computing) -> Demo:
     """Run the demo's restorations and score them."""
     from napari_fidelity.core.device import choose_device
     from napari_fidelity.io import load_model

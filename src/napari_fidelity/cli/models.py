@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from napari_fidelity.cli._console import OK, out, print_json
+from napari_fidelity.cli._options import Own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,14 +25,15 @@ def models(
     *,
     trust: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
+    own: Own = Own(),
 ) -> int:
-    """List the bundled models or those of a folder, or tell all about models: architecture, sizes, licence, hash.
+    """List bundled models and your own, or those of a folder, or tell all about models: sizes, licence, hash.
 
     Parameters
     ----------
     names
-        Ids of bundled models, model files, or folders, of which every model file is listed with what it is or why
-        it cannot be used; left out, the bundled models are listed.
+        Ids of models, model files, or folders, of which every model file is listed with what it is or why it
+        cannot be used; left out, all models with an id are listed.
     trust
         Let code in the files run (TorchScript, exported programs, packages): only from those you trust.
     json

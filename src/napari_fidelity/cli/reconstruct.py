@@ -79,7 +79,7 @@ def reconstruct(
         Settings to start from; the others than default are published ones: romano2017 for red; denoise,
         super_resolution and deblur (Mataev 2019) for deepred.
     model
-        Id of a bundled denoising network (see the command models) or a model file, for --denoiser network. Left
+        Id of a denoising network (see the command models) or a model file, for --denoiser network. Left
         out: the bundled one.
     stop
         Stopping rule: windowed_variance, discrepancy, held_out, settled, lr_psnr, lr_psnr_level or budget, with

@@ -17,6 +17,7 @@ from napari_fidelity.io import _weights
 from napari_fidelity.io._atomic import atomic_write, check_output
 from napari_fidelity.io._card import KEY, card_text, read_card
 from napari_fidelity.io._formats import SUFFIXES, check_suffix, loader_of
+from napari_fidelity.networks.registered import registered_infos, registered_network
 
 if TYPE_CHECKING:
     import os
@@ -29,8 +30,9 @@ _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 def list_models() -> list[ModelInfo]:
-    """Return what is known of every bundled model, by id, without loading torch."""
-    return [_read_info(file.read_bytes(), name) for name, file in sorted(_bundled().items())]
+    """Return what is known of every bundled model, by id, and of registered ones, without loading torch."""
+    bundled = [_read_info(file.read_bytes(), name) for name, file in sorted(_bundled().items())]
+    return [*bundled, *registered_infos()]
 
 
 def is_model_file(path: Path) -> bool:
@@ -52,9 +54,10 @@ def load_model(
     Parameters
     ----------
     name_or_path
-        Id of a bundled model (see :func:`list_models`), or the path of a ``.safetensors`` file with or without
-        our header, of a ``.pth`` or ``.pt`` file that holds weights alone, of a TorchScript (``.pt``, ``.ts``) or
-        exported program (``.pt2``), or of a bioimage.io package (``.zip``, or the ``rdf.yaml`` of one unpacked).
+        Id of a bundled or registered model (see :func:`list_models`), or the path of a ``.safetensors`` file with
+        or without our header, of a ``.pth`` or ``.pt`` file that holds weights alone, of a TorchScript (``.pt``,
+        ``.ts``) or exported program (``.pt2``), or of a bioimage.io package (``.zip``, or the ``rdf.yaml`` of one
+        unpacked).
     scale
         Adapt the network to this scale by leaving layers out (see ``RestorationNetwork.to_scale``).
     device
@@ -72,12 +75,13 @@ def load_model(
         If the weights belong to no known architecture, do not fit the settings in the header, or the network
         needs more than an image, or cannot be adapted to the scale.
     """
+    if (registered := registered_network(name_or_path, scale, device)) is not None:
+        return registered
     path, content = _find(name_or_path)
     network = loader_of(path, content)(path, content, trust)
     info = network.info
-    sha256 = (
-        info.sha256 or hashlib.sha256(content).hexdigest()
-    )  # of a package in a folder, the loader knows better
+    # the loader of a package that lies in a folder has the hash of all of it
+    sha256 = info.sha256 or hashlib.sha256(content).hexdigest()
     network.info = replace(info, id=info.id or path.stem, sha256=sha256)
     if scale is not None:
         network = network.to_scale(scale)
@@ -155,12 +159,14 @@ def _find(name_or_path: str | os.PathLike[str]) -> tuple[Path, bytes]:
 
 
 def _not_there(name: str, bundled: list[str]) -> ModelFileError:
-    near = difflib.get_close_matches(name, bundled, n=1, cutoff=0.5)
+    own = [info.id for info in registered_infos()]
+    near = difflib.get_close_matches(name, [*bundled, *own], n=1, cutoff=0.5)
     offer = f"Did you mean '{near[0]}'? " if near else ""
     return ModelFileError(
         f"There is no model '{name}'",
-        found="neither a bundled model nor a file of that name",
-        do=f"{offer}Bundled: {', '.join(bundled) or 'none'}",
+        found="neither a bundled model, nor a file of that name, nor one registered in this process",
+        do=f"{offer}Bundled: {', '.join(bundled) or 'none'}; registered: {', '.join(own) or 'none'} "
+        "(nf.register_model; on the command line in a file given by --import)",
     )
 
 

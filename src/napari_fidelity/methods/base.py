@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -17,6 +16,7 @@ from napari_fidelity.core.errors import (
 )
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.options import Options
+from napari_fidelity.networks.copies import private_copy as private_copy
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.operators.identity import Identity
@@ -301,28 +301,6 @@ def check_finite_output(x: torch.Tensor) -> None:
             found=f"{int((~finite).sum())} bad pixels",
             do="Check the intensity scaling and the model file, or use precision float32",
         )
-
-
-def private_copy(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """Return a copy of a network in evaluation mode on a device.
-
-    Raises
-    ------
-    ArchitectureError
-        If it cannot be copied.
-    """
-    try:
-        with torch.no_grad():  # the copy of a TorchScript program would hang on the original's weights else
-            copied = copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise ArchitectureError(
-            f"{type(model).__name__} cannot be copied, and a network that was given is never changed",
-            found=str(error).partition(".")[0],
-            do="Take off hooks such as torch.nn.utils.weight_norm (remove_weight_norm), or load it from a file",
-        ) from error
-    return copied.eval().to(device)
 
 
 def in_channels_last(network: torch.nn.Module) -> torch.nn.Module:

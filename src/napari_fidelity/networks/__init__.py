@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.networks.info import ModelInfo
-from napari_fidelity.networks.registry import ARCHITECTURES, architecture, build, detect
+from napari_fidelity.networks.registry import ARCHITECTURES, architecture, build, detect, register_architecture
 from napari_fidelity.networks.untrained import DeepDecoder, Skip
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "architecture",
     "build",
     "detect",
+    "register_architecture",
 ]
 
 

@@ -3,7 +3,7 @@
 from napari_fidelity.operators._caches import clear_caches
 from napari_fidelity.operators.base import Grid, Operator
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
-from napari_fidelity.operators.compose import OPERATORS, AnyOperator, Compose
+from napari_fidelity.operators.compose import OPERATORS, AnyOperator, Compose, resolved
 from napari_fidelity.operators.estimation import PSFEstimate, estimate_psf
 from napari_fidelity.operators.fourier import Fourier, sampling_mask
 from napari_fidelity.operators.identity import Identity
@@ -19,6 +19,7 @@ from napari_fidelity.operators.noise import (
 )
 from napari_fidelity.operators.noise_level import estimate_noise
 from napari_fidelity.operators.radon import Radon
+from napari_fidelity.operators.registered import Registered, register_operator
 from napari_fidelity.operators.resample import Downsample, resize
 from napari_fidelity.operators.separable import SeparableOperator
 from napari_fidelity.operators.spec import describe, parse_noise, parse_operator
@@ -46,6 +47,7 @@ __all__ = [
     "PoissonGaussianNoise",
     "PoissonNoise",
     "Radon",
+    "Registered",
     "SeparableOperator",
     "UniformBlur",
     "clear_caches",
@@ -55,6 +57,8 @@ __all__ = [
     "parse_noise",
     "parse_operator",
     "random_mask",
+    "register_operator",
     "resize",
+    "resolved",
     "sampling_mask",
 ]

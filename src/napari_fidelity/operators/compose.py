@@ -15,6 +15,7 @@ from napari_fidelity.operators.fourier import Fourier
 from napari_fidelity.operators.identity import Identity
 from napari_fidelity.operators.mask import Mask
 from napari_fidelity.operators.radon import Radon
+from napari_fidelity.operators.registered import Registered
 from napari_fidelity.operators.resample import Downsample
 from napari_fidelity.operators.separable import adjoint, forward, has_closed_form, pseudo_inverse
 
@@ -27,7 +28,17 @@ if TYPE_CHECKING:
 
 # The list of single operators: a new one is added here.
 SingleOperator = (
-    Identity | Downsample | GaussianBlur | UniformBlur | MotionBlur | AiryBlur | Blur | Mask | Radon | Fourier
+    Identity
+    | Downsample
+    | GaussianBlur
+    | UniformBlur
+    | MotionBlur
+    | AiryBlur
+    | Blur
+    | Mask
+    | Radon
+    | Fourier
+    | Registered
 )
 
 
@@ -151,3 +162,18 @@ AnyOperator = Annotated[SingleOperator | Compose, Field(discriminator="kind")]
 
 OPERATORS: tuple[type[Operator], ...] = (*get_args(SingleOperator), Compose)
 """Every operator class."""
+
+
+def resolved(operator: Any) -> Any:
+    """Return an operator with those that were registered in place of their names.
+
+    Methods and pipeline look for parts of some kinds, such as a mask at the end, and treat an object that is none
+    of our operators as what it is: one that tells no grid. In a composition such an object keeps its name.
+    """
+    if isinstance(operator, Registered):
+        return operator.own if isinstance(operator.own, Operator) else operator.own.operator
+    if not isinstance(operator, Compose) or not any(isinstance(part, Registered) for part in operator.operators):
+        return operator
+    found = [part.own if isinstance(part, Registered) else part for part in operator.operators]
+    parts = zip(found, operator.operators, strict=True)
+    return Compose(operators=tuple(own if type(own) in OPERATORS else named for own, named in parts))

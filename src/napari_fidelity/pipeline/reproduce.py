@@ -11,9 +11,10 @@ import numpy as np
 
 from napari_fidelity.core.errors import RecipeError
 from napari_fidelity.core.options import Options
+from napari_fidelity.core.registry import OWN_MODELS
 from napari_fidelity.core.spec import number_text, write_one
 from napari_fidelity.methods import DIP, RED, DeepRED, FineTune, Project
-from napari_fidelity.operators import Compose, describe
+from napari_fidelity.operators import Compose, Registered, describe
 from napari_fidelity.pipeline.presets import PRESETS, preset_of
 from napari_fidelity.stopping import AnyOf
 from napari_fidelity.stopping import describe as describe_rule
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.json"
 """File from which a command or script reads the recipe, where it cannot hold its settings."""
+OWN_FILE = "own.py"
+"""File that a command or script runs first, where the recipe names what the user registered in this process."""
 
 _COMMANDS: dict[type[Method], str] = {
     FineTune: "correct",
@@ -73,6 +76,8 @@ def command_line(
         words = [command, *files, *_options(recipe, operator, model)]
     if dtype != "float32":
         words += ["--dtype", dtype]
+    if own_names(recipe):
+        words += ["--import", OWN_FILE]
     return " ".join(_quoted(word) for word in ("napari-fidelity", *words))
 
 
@@ -86,6 +91,8 @@ def python_script(
     """
     operator, model = _complete(recipe)
     lines = ["import napari_fidelity as nf"]
+    if own_names(recipe):
+        lines += ["from napari_fidelity.io import import_file", "", f'import_file("{OWN_FILE}")']
     if _has_arrays(recipe):
         lines += ["from napari_fidelity.core.step import drain", ""]
         lines += [f'recipe = nf.Recipe.read("{RECIPE_FILE}")']
@@ -102,6 +109,14 @@ def python_script(
         lines += [f"nf.write_image(result.image, {target!r}, provenance=result.provenance)"]
     lines += ["print(result.stop_reason)"]
     return "\n".join(lines) + "\n"
+
+
+def own_names(recipe: Recipe) -> list[str]:
+    """Return the names of models and operators in a recipe that have to be registered before it is run."""
+    operator, model = recipe.operator, recipe.model
+    parts = operator.operators if isinstance(operator, Compose) else (operator,)
+    names = [part.name for part in parts if isinstance(part, Registered)]
+    return names if model is None or OWN_MODELS.get(model.name) is None else [*names, model.name]
 
 
 def _complete(recipe: Recipe) -> tuple[Operator, ModelReference | None]:

@@ -13,6 +13,7 @@ from napari_fidelity.core.device import choose_device, processor_threads
 from napari_fidelity.core.errors import ImageError, ModelFileError, OptionError
 from napari_fidelity.core.step import Result, Step, drain
 from napari_fidelity.io.models import load_model
+from napari_fidelity.operators.compose import OPERATORS, resolved
 from napari_fidelity.pipeline._blocks import BlockRun
 from napari_fidelity.pipeline._judged import check_judged, with_judged
 from napari_fidelity.pipeline._observed import observed_part
@@ -185,7 +186,7 @@ def prepared(
     trust: bool = False,
 ) -> BlockRun:
     """Return the run of a recipe on an image, with its network loaded; parameters as for :func:`run_recipe`."""
-    operator = operator or recipe.operator
+    operator = resolved(operator or recipe.operator)
     if operator is None:
         raise OptionError(
             "The recipe names no image formation model",
@@ -259,7 +260,7 @@ def load_reference(
         raise ModelFileError(
             f"The model '{reference.name}' is not the one the recipe was made with",
             found=f"SHA-256 {found[:12]}… instead of {reference.sha256[:12]}…",
-            do="Find the original file, or remove 'sha256' from the recipe",
+            do="Find the original one, or remove 'sha256' from the recipe",
         )
     return network
 
@@ -279,18 +280,16 @@ def network_and_reference(
 
 
 def is_plain(operator: object) -> bool:
-    """Return whether an operator is one of ours, which a recipe can hold.
+    """Return whether an operator is one that a recipe can hold: one of the list, not a subclass of the user's own.
 
     Raises
     ------
     OptionError
         If there is none.
     """
-    from napari_fidelity.operators.base import Operator
-
     if operator is None:
         raise OptionError("An image formation model is needed", do="Give an operator, such as Downsample(scale=4)")
-    return isinstance(operator, Operator)
+    return type(operator) in OPERATORS
 
 
 def check_dtype(dtype: DTypeLike) -> None:

@@ -8,10 +8,12 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import OptionError
+from napari_fidelity.core.registry import OWN_OPERATORS
 from napari_fidelity.widgets._blur import BlurForm
 from napari_fidelity.widgets._controls import choice, labelled, number_edit
 from napari_fidelity.widgets._fields import EMPTY, number_text, parse_numbers
 from napari_fidelity.widgets._missing import MissingForm
+from napari_fidelity.widgets._own import OwnEntries
 from napari_fidelity.widgets._presets import PRESETS, Parts, as_text, parts_of
 from napari_fidelity.widgets._written import WrittenForm
 
@@ -29,6 +31,7 @@ _SCALE_TIP = (
 _SCALED = ("downsampled", "both", "missing")
 _BLURRED = ("blurred", "both")
 _GIVEN = "given"
+_OWN = "registered:name="
 
 
 class FormationForms(QWidget):
@@ -54,6 +57,9 @@ class FormationForms(QWidget):
             column.addWidget(widget)
         self.setFocusProxy(self.preset)
         self._show_rows()
+        self._own = OwnEntries(
+            self.preset, OWN_OPERATORS, _own_entry, self.preset.count(), lambda _: self.edited.emit()
+        )
         self.preset.currentIndexChanged.connect(self._preset_changed)
         self.scale.textChanged.connect(lambda _: self.scale_typed.emit())
         for form in (self.blur, self.missing, self.written):
@@ -75,6 +81,10 @@ class FormationForms(QWidget):
         preset = self.chosen
         if preset == "written":
             return self.written.operator()
+        if preset.startswith(_OWN):
+            from napari_fidelity.operators import parse_operator
+
+            return parse_operator(preset)
         blur = self.blur.operator() if preset in _BLURRED else None
         scale = self._scale() if preset in _SCALED else None
         mask = self.missing.mask() if preset == "missing" else None
@@ -92,7 +102,8 @@ class FormationForms(QWidget):
         if parts is None:
             if text is not None:
                 self.written.set_text(text)
-            self.choose(_GIVEN if text is None else "written")
+            own = text is not None and text.startswith(_OWN) and self.preset.findData(text) >= 0
+            self.choose(_GIVEN if text is None else text if own else "written")
             return
         missing = parts.mask is not None or nonfinite == "mask"
         if missing:
@@ -156,3 +167,7 @@ class FormationForms(QWidget):
         self.blur.setVisible(preset in _BLURRED)
         self.missing.setVisible(preset == "missing")
         self.written.setVisible(preset == "written")
+
+
+def _own_entry(name: str) -> tuple[str, str]:
+    return f"{name} (your own)", f"{_OWN}{name}"

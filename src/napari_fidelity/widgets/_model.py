@@ -10,15 +10,17 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_fidelity.core.errors import FidelityError, ModelFileError
+from napari_fidelity.core.registry import OWN_MODELS
 from napari_fidelity.widgets._dock import breakable, note_label, set_note
 from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._model_card import ModelCard
 from napari_fidelity.widgets._model_combo import CHOOSE, ModelCombo
 from napari_fidelity.widgets._model_files import SUFFIXES, is_model
 from napari_fidelity.widgets._model_memory import distrust, in_words, remember, tell, trusted
-from napari_fidelity.widgets._model_reading import DENOISER, bundled, enlarges, inspect, offered
+from napari_fidelity.widgets._model_reading import DENOISER, bundled, enlarges, inspect, known_by_name, offered
 from napari_fidelity.widgets._model_search import ModelSearch
 from napari_fidelity.widgets._model_trust import TrustButton, in_full
+from napari_fidelity.widgets._own import OwnNews
 from napari_fidelity.widgets._worker import run_later
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ class ModelPicker(QWidget):
         self.trust = TrustButton()
         self._lay_out()
         self.search = ModelSearch(self.combo, folder)
+        self._own = OwnNews(self, OWN_MODELS)
+        self._own.heard.connect(self._registered)
         self.combo.activated.connect(self._chosen)
         self.about.clicked.connect(self.show_card)
         self.trust.trusted.connect(self.read_again)
@@ -171,6 +175,12 @@ class ModelPicker(QWidget):
         elif name is not None and name != self._last:
             self._choose_by_hand(name)
 
+    def _registered(self, name: str) -> None:
+        """Offer a network that was registered just now; the chosen one may have become another."""
+        self.combo.show_named(offered(denoiser=self._denoiser))
+        if name == self._last:
+            self.read_again()
+
     def _ask_for_file(self) -> None:
         start = str(self.search.folder or Path.home())
         patterns = " ".join(f"*{suffix}" for suffix in SUFFIXES)
@@ -202,9 +212,9 @@ class ModelPicker(QWidget):
         self._turn += 1
         self._last, self.info, self.error, self._sha256 = name, None, None, None
         self.trust.show_for(None)
-        known = [info for info in bundled() if info.id == name]
-        if known:
-            self._know(known[0])
+        known = known_by_name(name)
+        if known is not None:
+            self._know(known)
             return
         set_note(self.note, "Reading the file …")
         self._tell_card()

@@ -34,12 +34,12 @@ class _Entry:
 
 
 class ModelCombo(QComboBox):
-    """A combo box of models; the data of an entry is a bundled id or a path.
+    """A combo box of models; the data of an entry is an id or a path.
 
     Parameters
     ----------
-    bundled
-        The models that come first.
+    named
+        The models that come first: those that have a name instead of a file.
 
     Attributes
     ----------
@@ -49,14 +49,19 @@ class ModelCombo(QComboBox):
 
     opened = Signal()
 
-    def __init__(self, bundled: Iterable[ModelInfo]) -> None:
+    def __init__(self, named: Iterable[ModelInfo]) -> None:
         super().__init__()
         narrow(self)
         quiet_wheel(self)
-        self._bundled = [_Entry(f"{info.id} – {in_words(info)}", info.id) for info in bundled]
+        self._named: list[_Entry] = []
         self._folder = self._recent = Listing()
         self._chosen = ""
         self._entries: list[_Entry] = []
+        self.show_named(named)
+
+    def show_named(self, named: Iterable[ModelInfo]) -> None:
+        """Show the models that have a name instead of a file."""
+        self._named = [_Entry(f"{info.id} – {in_words(info)}", info.id) for info in named]
         self._fill()
 
     def choose(self, name: str) -> None:
@@ -102,7 +107,7 @@ class ModelCombo(QComboBox):
         self.model().item(row).setEnabled(entry.data is not None)
 
     def _wanted(self) -> list[_Entry]:
-        known = {entry.data for entry in self._bundled}
+        known = {entry.data for entry in self._named}
         folder = self._folder.files
         listed = {*folder, *self._recent.files}
         chosen = Path(self._chosen)
@@ -111,7 +116,7 @@ class ModelCombo(QComboBox):
         names = Counter(path.name for path in (*folder, *recent))
         words = {**self._recent.words, **self._folder.words}
         shown = [[_file(p, words.get(p, ""), names[p.name] > 1) for p in paths] for paths in (folder, recent)]
-        groups = [self._bundled, shown[0] + _remarks(self._folder), shown[1]]
+        groups = [self._named, shown[0] + _remarks(self._folder), shown[1]]
         return _with_lines([*groups, [_Entry("Choose a file…", CHOOSE)]])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError
+from napari_fidelity.core.registry import OWN_MODELS
 from napari_fidelity.widgets._model_memory import stamp_of
 from napari_fidelity.widgets._model_opened import opened
 
@@ -31,14 +32,23 @@ def bundled() -> tuple[ModelInfo, ...]:
     def order(info: ModelInfo) -> tuple[bool, int, bool]:
         return info.scale == 1, info.scale, info.architecture == DENOISER
 
-    return tuple(sorted(list_models(), key=order))
+    own = OWN_MODELS.all()
+    return tuple(sorted((info for info in list_models() if info.id not in own), key=order))
 
 
 def offered(*, denoiser: bool) -> list[ModelInfo]:
-    """Return the bundled models that can be used for a purpose; those made for it first."""
+    """Return the bundled models that can be used for a purpose, those made for it first; and registered ones."""
+    own = [network.info for network in OWN_MODELS.all().values()]
     if not denoiser:
-        return list(bundled())
-    return sorted((i for i in bundled() if i.scale == 1), key=lambda info: info.architecture != DENOISER)
+        return [*bundled(), *own]
+    fitting = sorted((i for i in bundled() if i.scale == 1), key=lambda info: info.architecture != DENOISER)
+    return [*fitting, *(info for info in own if info.scale == 1)]
+
+
+def known_by_name(name: str) -> ModelInfo | None:
+    """Return what is known of a bundled or registered model, for which no file needs to be opened."""
+    own = OWN_MODELS.get(name)
+    return own.info if own is not None else next((info for info in bundled() if info.id == name), None)
 
 
 def inspect(name: str, trusted: Container[str]) -> tuple[ModelInfo, Stamp]:

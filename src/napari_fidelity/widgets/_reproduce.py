@@ -105,14 +105,16 @@ def in_words(layer: Layer | None, form: str) -> str:
     form
         ``"command"``: command line; ``"script"``: Python script; ``"recipe"``: JSON document.
     """
-    from napari_fidelity.pipeline.reproduce import command_line, python_script
+    from napari_fidelity.pipeline.reproduce import OWN_FILE, command_line, own_names, python_script
 
     recipe = recipe_of(layer)
     if form == "recipe":
         return recipe.to_json()
     source, remark = _source_file(record_of(layer))
+    names = " and ".join(f"'{name}'" for name in own_names(recipe))
+    remarks = [remark, f"{OWN_FILE} is your code that registers {names}" if names else ""]
     text = (command_line if form == "command" else python_script)(recipe, source, "restored.tif")
-    return f"# {remark}\n{text}" if remark else text
+    return "".join(f"# {said}\n" for said in remarks if said) + text
 
 
 def _source_file(record: dict[str, Any]) -> tuple[str, str]:
