@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from _video import ReducedAndEnlarged
 from skimage.io import imread
 
 from napari_fidelity.io.models import load_model, save_model
 from napari_fidelity.networks.adapters import call_at_level
 from napari_fidelity.networks.drunet import DRUNet
 from napari_fidelity.networks.edsr import EDSR
+from napari_fidelity.networks.vsr import VSR
 from napari_fidelity.operators.resample import Downsample, resize
 from napari_fidelity.training import Degrade, Train, TrainResult, training_set, validation_images
 from napari_fidelity.training.images import PHOTOS, PLAIN
@@ -78,6 +80,15 @@ RECIPES = {
         tested=25 / 255,
         architecture="DRUNet",
     ),
+    "vsr-s": Recipe(
+        4,
+        COMMON.replace(
+            n_steps=2700,
+            learning_rate=1e-3,
+            degrade=Degrade(batch_size=9, patch_size=60),  # with the margin a multiple of all scales
+        ),
+        architecture="VSR",
+    ),
 }
 
 
@@ -105,7 +116,7 @@ def train(name: str, out: Path, checkpoint: Path, device: str) -> tuple[Restorat
     steps = recipe.train.steps(
         network,
         training_set(0),
-        Downsample(scale=recipe.scale),
+        ReducedAndEnlarged(network.frames) if recipe.architecture == "VSR" else Downsample(scale=recipe.scale),
         checkpoint=checkpoint,
         validation=validation_images(),
     )
@@ -125,6 +136,8 @@ def start(recipe: Recipe, out: Path) -> RestorationNetwork:
     if recipe.architecture == "DRUNet":
         torch.manual_seed(0)
         return DRUNet(n_channels=3, n_feats=(32, 64, 128, 192), n_blocks=2)
+    if recipe.architecture == "VSR":  # of scale 1: what it is trained on is enlarged already
+        return VSR(n_channels=3, n_feats=32, scale=1).start_as_interpolation(torch.Generator().manual_seed(0))
     if recipe.start is None:
         network = EDSR(n_channels=3, n_feats=48, n_blocks=8, scale=recipe.scale)
         return network.start_as_interpolation(torch.Generator().manual_seed(0))

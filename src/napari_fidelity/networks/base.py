@@ -34,12 +34,15 @@ class RestorationNetwork(nn.Module, ABC):
         Channels of the input and of the output image.
     takes_noise_level
         Whether ``forward`` takes the standard deviation of the noise as a second argument.
+    frames
+        Frames each frame is restored from; above 1, the batch axis of the input is time.
     """
 
     architecture: ClassVar[str]
     scale: int
     n_channels: int
     takes_noise_level: bool = False
+    frames: int = 1
     _info: ModelInfo | None = None
 
     @abstractmethod

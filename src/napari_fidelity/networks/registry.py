@@ -22,6 +22,7 @@ ARCHITECTURES = {
     "DRUNet": "drunet",
     "EDSR": "edsr",
     "EnhanceNet": "enhancenet",
+    "VSR": "vsr",
 }
 
 

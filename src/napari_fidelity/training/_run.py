@@ -46,7 +46,8 @@ class Run:
     ) -> None:
         self.options, self.operator, self.validation = options, operator, validation
         self.scale = int(getattr(network, "scale", 1))
-        self.data = data.at_least(options.degrade.side(self.scale))
+        self.frames = int(getattr(network, "frames", 1))
+        self.data = data.at_least(options.degrade.side(self.scale, self.frames))
         self.device = next(network.parameters()).device
         self.network = network.train().to(memory_format=torch.channels_last)
         self.average = deepcopy(network).eval().requires_grad_(False)
@@ -59,12 +60,13 @@ class Run:
     def step(self) -> None:
         """Do one optimiser step."""
         start, o = time.perf_counter(), self.options
-        pairs = o.degrade.batch(self.data, self.operator, self.scale, np.random.default_rng([o.seed, self.index]))
+        rng = np.random.default_rng([o.seed, self.index])
+        pairs = o.degrade.batch(self.data, self.operator, self.scale, rng, self.frames)
         y, x, sigma = (t.to(self.device, memory_format=torch.channels_last) for t in pairs)
         for group in self.optimizer.param_groups:
             group["lr"] = o.rate(self.index)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
-            output = self._apply(self.network, y, sigma)
+            output = self.network.restore_middle(y) if self.frames > 1 else self._apply(self.network, y, sigma)
         loss = LOSSES[o.loss](output.float(), x)
         value = loss.item()
         if not math.isfinite(value):
