@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError, ShapeError
+from napari_fidelity.networks.blocks import random_start
 from napari_fidelity.networks.info import ModelInfo
 
 if TYPE_CHECKING:
@@ -113,6 +114,19 @@ class RestorationNetwork(nn.Module, ABC):
             found=f"a network for ×{self.scale}, asked for ×{scale}",
             do="Use a network trained for the scale",
         )
+
+    def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
+        """Initialise for training, as near to an interpolation of the input as this architecture can begin.
+
+        Here: random weights for rectifiers, the updates of residual blocks small.
+
+        Parameters
+        ----------
+        generator
+            Source of randomness on the CPU; torch's own one if left out.
+        """
+        random_start(self, generator)
+        return self
 
     def check_input(self, x: Tensor) -> None:
         """Refuse what is not a float image ``(N, C, H, W)`` with this network's channels.

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 # Detection asks in this order: the more particular first.
 ARCHITECTURES = {
     "DRUNet": "drunet",
+    "DnCNN": "dncnn",
     "EDSR": "edsr",
     "EnhanceNet": "enhancenet",
+    "RDN": "rdn",
+    "RRDN": "rrdn",
+    "SRResNet": "srresnet",
     "VSR": "vsr",
 }
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from napari_fidelity.core.errors import ArchitectureError, ShapeError
 from napari_fidelity.networks.base import RestorationNetwork, check_integer
-from napari_fidelity.networks.blocks import ResidualBlock, bicubic, start_quietly
+from napari_fidelity.networks.blocks import ResidualBlock, bicubic, random_start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,7 +153,7 @@ class VSR(RestorationNetwork):
 
     def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
         """Initialise so that the network begins near bicubic interpolation of the middle frame."""
-        start_quietly(self, generator)
+        random_start(self, generator, quiet=(self.tail,))
         return self
 
 
