@@ -144,10 +144,11 @@ class RRDN(RestorationNetwork):
         ArchitectureError
             If there are fewer features than channels.
         """
-        random_start(self, generator, quiet=(self.trunk_end, self.tail))
-        start_interpolating(self.upsampler, self.n_channels)
+        inner = [module.fuse for module in self.modules() if isinstance(module, DenseBlock)]
+        random_start(self, generator, quiet=(*inner, self.trunk_end, self.tail))
         for conv in (self.first, self.refine, self.tail):
             pass_through(conv, self.n_channels)
+        start_interpolating(self.upsampler, self.n_channels)
         return self
 
 
