@@ -68,7 +68,7 @@ OLD = ("RRDB_trunk.{}.RDB{}.conv{}", "trunk_conv", "upconv1", "upconv2", "HRconv
 def esrgan_weights(names: tuple[str, ...], stages: int = 2, folded: int = 1) -> Weights:
     f, dense, trunk, *ups, refine = WIDTH, *names
     layers = {"conv_first": (f, 3 * folded, 3, 3), trunk: (f, f, 3, 3), refine: (f, f, 3, 3)}
-    layers |= {up: (f, f, 3, 3) for up in ups[:stages]} | {"conv_last": (3, f, 3, 3)}
+    layers |= dict.fromkeys(ups[:stages], (f, f, 3, 3)) | {"conv_last": (3, f, 3, 3)}
     for block in (0, 1):
         for rdb in (1, 2, 3):
             widths = [*(GROWTH,) * 4, f]
@@ -118,7 +118,11 @@ def dncnn(w: Weights, x: torch.Tensor) -> torch.Tensor:
         pytest.param(esrgan_weights(OLD, 1), lambda w, x: esrgan(w, x, OLD, 1), "RRDN", 2, id="BSRGAN ×2"),
         pytest.param(dncnn_weights(), dncnn, "DnCNN", 1, id="DnCNN-PyTorch"),
         pytest.param(
-            dncnn_weights() | {"dncnn.3.num_batches_tracked": torch.tensor(5)}, dncnn, "DnCNN", 1, id="with a count"
+            dncnn_weights() | {"dncnn.3.num_batches_tracked": torch.tensor(5)},
+            dncnn,
+            "DnCNN",
+            1,
+            id="with a count",
         ),
     ],
 )

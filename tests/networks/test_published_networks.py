@@ -1,6 +1,8 @@
-"""RDN, RRDN, SRResNet and DnCNN as published: their sizes and arithmetic, scale surgery, the start of a training."""
+"""RDN, RRDN, SRResNet and DnCNN as published: sizes, arithmetic, scale surgery, the start of a training."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ from torch.nn import functional as F
 
 from napari_fidelity import networks
 from napari_fidelity.core.errors import ArchitectureError
-from napari_fidelity.networks.base import RestorationNetwork
+
+if TYPE_CHECKING:
+    from napari_fidelity.networks.base import RestorationNetwork
 
 SMALL = {
     "RDN": {"n_feats": 6, "n_blocks": 2, "n_layers": 2, "growth": 3},
@@ -106,7 +110,7 @@ def test_surgery_drops_the_second_interpolation_alone() -> None:
     ],
 )
 def test_surgery_refuses_untrained_layers(name: str, config: dict[str, object], scale: int) -> None:
-    with pytest.raises(ArchitectureError, match="never trained|untrained"):
+    with pytest.raises(ArchitectureError, match=r"never trained|untrained"):
         network(name, **config).to_scale(scale)
 
 

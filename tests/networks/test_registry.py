@@ -67,7 +67,7 @@ def made(name: str, config: dict[str, object]) -> RestorationNetwork:
 @pytest.mark.parametrize(("name", "config"), CASES)
 def test_built_detected_again_and_compared(name: str, config: dict[str, object], tmp_path: Path) -> None:
     network = made(name, config)
-    save_model(network, tmp_path / "net.safetensors")
+    assert save_model(network, tmp_path / "net.safetensors").n_parameters == network.info.n_parameters
     torch.save(network.state_dict(), tmp_path / "net.pth")
     save_file(network.state_dict(), tmp_path / "bare.safetensors")
     x = torch.rand(2, network.n_channels, 3, 5)

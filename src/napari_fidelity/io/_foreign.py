@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_fidelity.networks.base import RestorationNetwork
-    from napari_fidelity.networks.edsr import EDSR
 
     Names = tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
 
@@ -54,7 +53,7 @@ def _dense(match: re.Match[str]) -> str:
     return f"blocks.{block}.dense.{dense}." + (f"fuse.{part}" if conv == 5 else f"layers.{conv - 1}.{part}")
 
 
-# ESRGAN (github.com/xinntao/ESRGAN), BSRGAN (github.com/cszn/BSRGAN), Real-ESRGAN (github.com/xinntao/Real-ESRGAN).
+# ESRGAN and Real-ESRGAN (github.com/xinntao), BSRGAN (github.com/cszn/BSRGAN).
 _RRDN_NAMES = (
     (re.compile(r"conv_first\.(\w+)"), r"first.\1"),
     (re.compile(r"(?:RRDB_trunk|body)\.(\d+)\.(?:RDB|rdb)([123])\.conv([1-5])\.(\w+)"), _dense),
@@ -117,14 +116,16 @@ def _dncnn(weights: Mapping[str, Tensor]) -> RestorationNetwork:
     for name, tensor in list(ours.items()):
         if name.endswith(".weight") and tensor.ndim == 4:
             ours.setdefault(f"{name.removesuffix('weight')}bias", tensor.new_zeros(len(tensor)))
-        if name.endswith(".running_mean"):  # old programs kept no count of batches; it means nothing after training
+        if name.endswith(
+            ".running_mean"
+        ):  # old programs kept no count of batches; it means nothing after training
             count = f"{name.removesuffix('running_mean')}num_batches_tracked"
             ours.setdefault(count, tensor.new_zeros((), dtype=torch.int64))
     return _built(ours)
 
 
 def _edsr(weights: Mapping[str, Tensor]) -> RestorationNetwork:
-    """Return an EDSR of EDSR-PyTorch, which works on 0..255: the range is folded into the first and the last layer.
+    """Return an EDSR of EDSR-PyTorch, which works on 0..255: its first and last layer take up the range.
 
     Its 256-feature networks scale residuals by 0.1, which weights do not tell and which is assumed here.
     """

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_fidelity.networks.base import RestorationNetwork
 
 _KEY = "napari_fidelity"
+_STATISTICS = (".running_mean", ".running_var")  # of batch normalisation, gathered and not trained
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
@@ -230,7 +231,8 @@ def _read_info(content: bytes, name: str) -> ModelInfo:
         raise ModelFileError(
             f"'{name}' says nothing of its architecture", do="Convert it: napari-fidelity convert"
         )
-    count = sum(math.prod(v["shape"]) for k, v in header.items() if k != "__metadata__" and v["dtype"] in _FLOATS)
+    trained = [v for k, v in header.items() if k != "__metadata__" and not k.endswith(_STATISTICS)]
+    count = sum(math.prod(entry["shape"]) for entry in trained if entry["dtype"] in _FLOATS)
     return card.info(count, hashlib.sha256(content).hexdigest(), Path(name).stem)
 
 

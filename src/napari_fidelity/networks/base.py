@@ -115,6 +115,24 @@ class RestorationNetwork(nn.Module, ABC):
             do="Use a network trained for the scale",
         )
 
+    @classmethod
+    def settings_for(cls, scale: int) -> dict[str, Any]:
+        """Return those arguments of the constructor that make a network of this scale.
+
+        Raises
+        ------
+        ArchitectureError
+            If the architecture has one scale, and it is another.
+        """
+        own = getattr(cls, "scale", None)
+        if own is None:
+            return {"scale": scale}
+        if own != scale:
+            raise ArchitectureError(
+                f"There is no {cls.architecture} for ×{scale}", do=f"Its scale is {own}: leave the scale out"
+            )
+        return {}
+
     def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
         """Initialise for training, as near to an interpolation of the input as this architecture can begin.
 

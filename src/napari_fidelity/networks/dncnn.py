@@ -1,7 +1,7 @@
 """DnCNN, the denoising convolutional network that predicts the noise.
 
-Zhang, Zuo, Chen, Meng, Zhang, "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising", IEEE
-TIP 2017, arXiv:1608.03981. Weights of the authors' PyTorch programs load by their own names.
+Zhang, Zuo, Chen, Meng, Zhang, "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising",
+IEEE TIP 2017, arXiv:1608.03981. Weights of the authors' PyTorch programs load by their own names.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from napari_fidelity.networks.upsamplers import (
     Interpolating,
     checked_factors,
     interpolating_factors,
+    interpolating_plan,
     without_interpolation,
 )
 
@@ -133,6 +134,11 @@ class EnhanceNet(RestorationNetwork):
 
     def _rescaled(self, scale: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return without_interpolation(self, self.factors, scale)
+
+    @classmethod
+    def settings_for(cls, scale: int) -> dict[str, Any]:
+        """Return the argument of the constructor that makes a network of this scale: ×4 as ×2 twice."""
+        return {"factors": interpolating_plan(cls.architecture, scale, least=1)}
 
     def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
         """Initialise so that the network begins near its bicubic skip."""

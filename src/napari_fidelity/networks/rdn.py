@@ -31,7 +31,7 @@ class RDN(RestorationNetwork):
     """RDN: residual dense blocks, of which all outputs are fused, a long skip, sub-pixel upsampler, tail.
 
     Maps images (N, C, H, W) in [0, 1] to (N, C, scale·H, scale·W), nominally in [0, 1] and not clipped; any size
-    from 1 × 1. The defaults are the paper's largest network (D = 16, C = 8, G = 64): 22.1 million parameters at ×2.
+    from 1 × 1. The defaults are the paper's network (D = 16, C = 8, G = 64): 22.1 million parameters at ×2.
 
     Parameters
     ----------
@@ -120,13 +120,13 @@ class RDN(RestorationNetwork):
         Raises
         ------
         ArchitectureError
-            If the first block is missing, a layer is no convolution, or the upsampler none that an :class:`RDN` can
-            have.
+            If the first block is missing, a layer is no convolution, or the upsampler none that an :class:`RDN`
+            can have.
         """
         names = ("shallow1.weight", "fusion.weight", "blocks.0.layers.0.weight")
-        shallow, fusion, layer = (state_dict.get(name) for name in names)
-        if shallow is None or fusion is None or layer is None or not shallow.ndim == fusion.ndim == layer.ndim == 4:
+        if any(name not in state_dict or state_dict[name].ndim != 4 for name in names):
             raise ArchitectureError("The weights look like RDN, but a layer is missing or no convolution")
+        shallow, fusion, layer = (state_dict[name] for name in names)
         layers = {name for name in state_dict if name.startswith("blocks.0.layers.") and name.endswith(".weight")}
         return {
             "n_channels": shallow.shape[1],

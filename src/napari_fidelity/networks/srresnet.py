@@ -32,7 +32,8 @@ class SRResNet(RestorationNetwork):
 
     Maps images (N, C, H, W) in [0, 1] to (N, C, scale·H, scale·W), nominally in [0, 1] and not clipped; any size
     from 1 × 1 in evaluation mode. The defaults are the published ×4 network with 1.5 million parameters; each
-    parametric rectifier has one slope for all its features.
+    parametric rectifier has one slope for all its features. The tail is nine times as large as a 3 × 3 one: its
+    closed form takes seconds an iteration, which ``FineTune(last_layer="descend")`` spares.
 
     Parameters
     ----------

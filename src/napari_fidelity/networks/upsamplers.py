@@ -53,11 +53,13 @@ def sub_pixel_upsampler(
     """
     check_integer(architecture, "scale", scale, 1, 8)
     if scale not in FACTORS:
-        raise ArchitectureError(
-            f"{architecture} has no upsampler for ×{scale}", do=f"Use one of {sorted(FACTORS)}"
-        )
+        raise _no_upsampler(architecture, scale)
     after = [activation] if activation else []
     return nn.Sequential(*(SubPixel(n_feats, factor, *(make() for make in after)) for factor in FACTORS[scale]))
+
+
+def _no_upsampler(architecture: str, scale: int) -> ArchitectureError:
+    return ArchitectureError(f"{architecture} has no upsampler for ×{scale}", do=f"Use one of {sorted(FACTORS)}")
 
 
 def sub_pixel_scale(architecture: str, state_dict: Mapping[str, Tensor], n_feats: int) -> int:
@@ -139,6 +141,20 @@ def checked_factors(architecture: str, factors: object, least: int = 0) -> tuple
     if math.prod(checked) > 16:
         raise ArchitectureError(f"{architecture}: the 'factors' multiply to more than ×16", found=repr(checked))
     return checked
+
+
+def interpolating_plan(architecture: str, scale: int, least: int = 0) -> list[int]:
+    """Return the factors, `least` of them or more, of the interpolating stages for a scale.
+
+    Raises
+    ------
+    ArchitectureError
+        If the scale is none of :data:`FACTORS`.
+    """
+    if scale not in FACTORS:
+        raise _no_upsampler(architecture, scale)
+    factors = list(FACTORS[scale])
+    return factors + [1] * (least - len(factors))
 
 
 def interpolating_factors(state_dict: Mapping[str, Tensor]) -> list[int]:

@@ -1,8 +1,8 @@
 """VSR, the video super-resolution network that fine-tuning was first shown on.
 
 Lucas, López-Tapia, Molina, Katsaggelos, "Generative Adversarial Networks and Perceptual Losses for Video
-Super-Resolution", IEEE TIP 2019, doi:10.1109/TIP.2019.2895768 (VSRMSE and VSRGAN differ in their training only); as
-used on still images and at other scales in Lucas et al. 2019 (ICIP) and 2020, arXiv:1912.12879.
+Super-Resolution", IEEE TIP 2019, doi:10.1109/TIP.2019.2895768 (VSRMSE and VSRGAN differ in their training only);
+as used on still images and at other scales in Lucas et al. 2019 (ICIP) and 2020, arXiv:1912.12879.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class VSR(RestorationNetwork):
     nominal range [0, 1], not clipped. Each frame is restored from the window of frames around it, which mirrors at
     both ends of the clip; a single frame is a still image, of which the window holds replicas.
 
-    The papers state the bicubic enlargement in front, the five frames, the 15 residual blocks and the middle frame as
-    the output. Chosen here: 64 features, 3 × 3 convolutions, blocks without normalisation (Lim 2017), a first layer
-    that sees all frames at once, and that the network adds to the enlarged middle frame instead of making it anew.
+    The papers on fine-tuning state the bicubic enlargement in front, the five frames, the 15 residual blocks and
+    the middle frame as the output. Chosen here: 64 features, 3 × 3 convolutions, blocks without normalisation (Lim
+    2017), a first layer that sees all frames at once, and that the network adds to the enlarged middle frame.
 
     Parameters
     ----------

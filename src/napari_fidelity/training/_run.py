@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from napari_fidelity.networks.vsr import VSR
     from napari_fidelity.training.degrade import Forward
     from napari_fidelity.training.images import TrainingSet
     from napari_fidelity.training.loop import Train
@@ -66,7 +67,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = o.rate(self.index)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
-            output = self.network.restore_middle(y) if self.frames > 1 else self._apply(self.network, y, sigma)
+            output = self._of_pairs(y, sigma)
         loss = LOSSES[o.loss](output.float(), x)
         value = loss.item()
         if not math.isfinite(value):
@@ -83,6 +84,11 @@ class Run:
         self.index += 1
         self.loss_sum, self.loss_count = self.loss_sum + value, self.loss_count + 1
         self.seconds += time.perf_counter() - start
+
+    def _of_pairs(self, y: Tensor, sigma: Tensor) -> Tensor:
+        if self.frames == 1:
+            return self._apply(self.network, y, sigma)
+        return cast("VSR", self.network).restore_middle(y)
 
     def _apply(self, network: nn.Module, y: Tensor, sigma: Tensor) -> Tensor:
         from napari_fidelity.networks.adapters import call_at_level  # loads torch

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Motion(Options):
     """How the frames of a clip differ: each is the same image moved, turned and zoomed about the middle frame.
 
-    Every clip has its own velocity, turn and zoom, uniform up to the largest, and every frame a displacement of its
-    own, as of a camera held by hand. There is no noise here and nothing is hidden or uncovered.
+    Every clip has its own velocity, turn and zoom, uniform up to the largest, and every frame a displacement of
+    its own, as of a camera held by hand. There is no noise here and nothing is hidden or uncovered.
     """
 
     shift: float = Field(
@@ -46,9 +46,9 @@ class Motion(Options):
     def margin(self, side: int, frames: int) -> int:
         """Return the pixels around a square of `side` pixels that its moved frames may show."""
         far = frames // 2
-        angle, grown = far * math.radians(self.turn), (1 + self.zoom) ** far
-        corner = side / 2 * (grown * (math.cos(angle) + math.sin(angle)) - 1) if angle < math.pi / 4 else side / 2
-        return math.ceil(corner + grown * (far * self.shift + self.jitter)) + 2  # 2: the reach of the interpolation
+        angle, grown = min(far * math.radians(self.turn), math.pi / 4), (1 + self.zoom) ** far
+        corner = side / 2 * (grown * (math.cos(angle) + math.sin(angle)) - 1)
+        return math.ceil(corner + far * self.shift + self.jitter) + 2  # the reach of the interpolation
 
     def clips(self, x: Tensor, frames: int, rng: np.random.Generator) -> Tensor:
         """Make one clip of each image.
@@ -79,9 +79,7 @@ class Motion(Options):
         clips[:, far] = x
         return clips
 
-    def _moves(
-        self, n: int, frames: int, shape: torch.Size, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def _moves(self, n: int, frames: int, shape: torch.Size, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the maps from each frame to the image, (n·frames, 2, 3), in units of half the image."""
         t = np.arange(frames) - frames // 2
         moving = rng.random((n, 1)) >= self.still
