@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from napari_fidelity.networks.vsr import VSR
 
 SCALES = (4, 2, 3)
-MOTION = Motion(still=0)  # of the clips that are measured: as trained on, and all of them moving
+MOTIONS = {
+    "five frames, ≤ 1 px": Motion(shift=1, turn=0.3, zoom=0, still=0),
+    "five frames, ≤ 3 px": Motion(still=0),
+}
+"""What moves how far from frame to frame in the clips that are measured; the second as in training."""
 _BORDER = 16  # pixels, beyond which a moved frame shows nothing made up
 
 
@@ -45,7 +49,7 @@ class ReducedAndEnlarged:
 
 @torch.no_grad()
 def middle_frames(network: VSR, x: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
-    """Return an image restored from a clip of it: from the frames around it too, from itself alone, and enlarged.
+    """Return an image enlarged, restored from itself alone, and restored as the middle frame of clips of it.
 
     Parameters
     ----------
@@ -56,15 +60,13 @@ def middle_frames(network: VSR, x: torch.Tensor, seed: int) -> dict[str, torch.T
     seed
         Of the motion.
     """
-    s, n = network.scale, network.frames
-    clip = MOTION.clips(x, n, np.random.default_rng(seed))[0]
-    y = Downsample(scale=s).A(clip)
-    alone = y[n // 2 : n // 2 + 1]
-    return {
-        "bicubic": resize(alone, x.shape[2:]),
-        "replicated": network(alone),
-        "five frames": network.restore_middle(y.flatten(0, 1)[None]),
-    }
+    operator = Downsample(scale=network.scale)
+    y = operator.A(x)
+    restored = {"bicubic": resize(y, x.shape[2:]), "alone": network(y)}
+    for kind, motion in MOTIONS.items():
+        clip = motion.clips(x, network.frames, np.random.default_rng(seed))[0]
+        restored[kind] = network.restore_middle(operator.A(clip).flatten(0, 1)[None])
+    return restored
 
 
 def video_numbers(network: VSR, folder: Path) -> dict[str, dict[str, float]]:
@@ -80,23 +82,11 @@ def video_numbers(network: VSR, folder: Path) -> dict[str, dict[str, float]]:
     return numbers
 
 
-def video_table(clips: dict[str, dict[str, float]], stills: dict[str, dict[str, float]]) -> str:
-    """Return the part of the card about other scales and about moving frames.
-
-    Parameters
-    ----------
-    clips
-        What :func:`video_numbers` found.
-    stills
-        Mean PSNR on Set5 of bicubic enlargement and of the network, for each scale.
-    """
-    head = (
-        "| | bicubic | still image | bicubic, of a clip | replicated | five frames |\n|---|---|---|---|---|---|\n"
-    )
-    rows = (
-        [stills[scale][kind] for kind in ("bicubic", "network")]
-        + [clip[kind] for kind in ("bicubic", "replicated", "five frames")]
-        for scale, clip in clips.items()
-    )
-    lines = (" | ".join(f"{value:.2f}" for value in row) for row in rows)
-    return head + "\n".join(f"| {scale} | {line} |" for scale, line in zip(clips, lines, strict=True))
+def video_table(numbers: dict[str, dict[str, float]]) -> str:
+    """Return a table of what :func:`video_numbers` found."""
+    kinds = ["bicubic", "alone", *MOTIONS]
+    lines = [f"| | {' | '.join(kinds)} |", "|---" * (1 + len(kinds)) + "|"]
+    lines += [
+        f"| {scale} | " + " | ".join(f"{row[kind]:.2f}" for kind in kinds) + " |" for scale, row in numbers.items()
+    ]
+    return "\n".join(lines)

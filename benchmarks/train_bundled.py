@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,9 +162,6 @@ def write(
         **({"set5_psnr_y": table} if table else {}),
     }
     if table and isinstance(network, VSR):
-        others = {s: evaluate(network.to_scale(s), replace(recipe, scale=s), set5_folder) for s in (2, 3)}
-        stills = {f"×{s}": other["mean"] for s, other in others.items()}
-        numbers["set5_psnr_y_of_scales"] = {**stills, "×4": table["mean"]}
         numbers["set5_psnr_y_of_clips"] = video_numbers(network, set5_folder)
     settings = recipe.train.to_plain()
     # half precision keeps eleven bits of each weight, which changes no number of the card, and halves the file
