@@ -21,15 +21,20 @@ from napari_fidelity.io import list_models, load_model, models, save_model
 
 SMALL: dict[str, dict[str, Any]] = {
     "DRUNet": {"n_feats": [4, 4, 4, 4], "n_blocks": 1},
+    "DnCNN": {"n_feats": 4, "n_layers": 3, "n_channels": 3},
     "EDSR": {"n_feats": 4, "n_blocks": 1, "scale": 4},
     "EnhanceNet": {"n_feats": 4, "n_blocks": 1},
+    "RDN": {"n_feats": 4, "n_blocks": 1, "n_layers": 2, "growth": 2},
+    "RRDN": {"n_feats": 4, "n_blocks": 1, "growth": 2},
+    "SRResNet": {"n_feats": 4, "n_blocks": 1},
+    "VSR": {"n_feats": 4, "n_blocks": 1},
 }
 NAMES = list(networks.ARCHITECTURES)
 
 
 def network(name: str = "EnhanceNet", **config: Any) -> networks.RestorationNetwork:
     torch.manual_seed(0)
-    return networks.build(name, {**SMALL[name], **config})
+    return networks.build(name, {**SMALL[name], **config}).eval()
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:

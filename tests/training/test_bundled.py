@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from importlib.resources import files
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,10 +15,10 @@ from napari_fidelity.io.models import list_models, load_model
 from napari_fidelity.methods import FineTune
 from napari_fidelity.networks.adapters import for_gray
 from napari_fidelity.operators import Downsample, GaussianNoise, Identity, resize
-from napari_fidelity.training import validation_images
+from napari_fidelity.training import Motion, validation_images
 
-IDS = {"edsr-s-x4": 4, "edsr-s-x2": 2, "edsr-s-x1": 1, "drunet-s": 1}
-BYTES = {"edsr": 3_000_000, "drunet": 7_000_000}
+IDS = {"edsr-s-x4": 4, "edsr-s-x2": 2, "edsr-s-x1": 1, "drunet-s": 1, "vsr-s": 4}
+BYTES = {"edsr": 3_000_000, "drunet": 7_000_000, "vsr": 1_200_000}
 
 
 def test_they_are_there() -> None:
@@ -36,14 +37,36 @@ def test_small_and_described(name: str) -> None:
     assert info.card["operator"] == Downsample(scale=IDS[name]).to_plain()
 
 
-@pytest.mark.parametrize(("name", "gain"), [("edsr-s-x4", 1.0), ("edsr-s-x2", 1.5)])
-def test_better_than_bicubic_on_what_training_never_saw(name: str, gain: float) -> None:
-    scale = IDS[name]
-    x = torch.from_numpy(validation_images()[0])[None]
+@pytest.mark.parametrize(
+    ("name", "scale", "gain"),
+    [
+        ("edsr-s-x4", None, 1.0),
+        ("edsr-s-x2", None, 1.5),
+        ("vsr-s", None, 0.8),
+        ("vsr-s", 3, 0.8),
+        ("vsr-s", 2, 1.0),
+    ],
+)
+def test_better_than_bicubic_on_what_training_never_saw(name: str, scale: int | None, gain: float) -> None:
+    model = load_model(name, scale=scale)
+    scale = model.scale
+    side = 256 // scale * scale
+    x = torch.from_numpy(validation_images()[0])[None, :, :side, :side]
     y = Downsample(scale=scale).A(x)
     with torch.no_grad():
-        network = load_model(name)(y)
+        network = model(y)
     assert psnr(network, x) > psnr(resize(y, x.shape[2:]), x) + gain
+
+
+def test_the_video_network_gains_by_small_motion() -> None:
+    model, operator = load_model("vsr-s"), Downsample(scale=4)
+    x = torch.from_numpy(validation_images()[0])[None, :, 40:168, 40:168]
+    motion = Motion(shift=1, turn=0.3, zoom=0, still=0)
+    clip = operator.A(motion.clips(x, 5, np.random.default_rng(0))[0])
+    with torch.no_grad():
+        alone, within = model(clip[2:3]), model(clip)[2:3]
+    seen = (..., slice(12, -12), slice(12, -12))  # in every frame
+    assert psnr(within[seen], x[seen]) > psnr(alone[seen], x[seen])
 
 
 @pytest.mark.parametrize("gray", [False, True])

@@ -105,17 +105,17 @@ class Computing:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class Running(Computing, Own):
+    """Where and how to run what may be the user's own."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class RunningModel(Running):
     """Where and how to run a model that somebody names."""
 
     trust: Annotated[bool, Parameter(group=RUN, negative="")] = False
     """Let code in the model's file run (TorchScript, exported programs, packages): only from those you trust."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Running(Computing, Own):
-    """Where and how to run what may be the user's own."""
 
 
 @Parameter(name="*")

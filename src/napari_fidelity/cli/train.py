@@ -11,10 +11,11 @@ from napari_fidelity.cli._console import INTERRUPTED, OK, display, out, print_js
 from napari_fidelity.cli._files import read_operator
 from napari_fidelity.cli._options import IMAGE, METHOD, Running, given, table_of
 from napari_fidelity.core.errors import ArchitectureError, OptionError
+from napari_fidelity.core.spec import read_table
 from napari_fidelity.training import Train
 
 if TYPE_CHECKING:
-    from torch import nn
+    from napari_fidelity.networks.base import RestorationNetwork
 
 TrainTable = table_of(Train, leave_out=("kind", "seed"))
 
@@ -27,9 +28,10 @@ def train(
     images: Annotated[Path | None, Parameter(group=IMAGE)] = None,
     n_channels: Annotated[Literal[1, 3], Parameter(group=IMAGE)] = 3,
     start: str | None = None,
-    scale: int = 4,
-    n_feats: int = 48,
-    n_blocks: int = 8,
+    architecture: str = "EDSR:n_feats=48,n_blocks=8",
+    scale: int | None = None,
+    n_feats: int | None = None,
+    n_blocks: int | None = None,
     checkpoint: Path | None = None,
     licence: str | None = None,
     options: Annotated[TrainTable, Parameter(name="*", group=METHOD)] = TrainTable(),  # type: ignore[valid-type]
@@ -52,13 +54,18 @@ def train(
     n_channels
         1 for gray images, 3 for RGB.
     start
-        Model to go on from: a bundled id or a file. Left out, a new EDSR is trained.
+        Model to go on from: a bundled id or a file. Left out, a new network is trained.
+    architecture
+        Of the new network: DRUNet, DnCNN, EDSR, EnhanceNet, RDN, RRDN, SRResNet or VSR, which is trained on short
+        clips of moving images; with settings, as in 'RDN:n_feats=32,growth=16'. Those left out are the published
+        ones.
     scale
-        Factor by which the new network enlarges; it must be that of the operator.
+        Factor by which the network enlarges; it must be that of the operator. Left out: that of the model started
+        from, 4 for a new network, or 1 for an architecture that does not enlarge.
     n_feats
-        Feature channels of the new network.
+        Feature channels of the new network, instead of those in architecture.
     n_blocks
-        Residual blocks of the new network.
+        Residual blocks of the new network, instead of those in architecture.
     checkpoint
         File to resume from if it exists, and to write to.
     licence
@@ -77,7 +84,12 @@ def train(
     seed = running.seed or 0
     method = Train(**given(options), seed=seed)
     forward = read_operator(operator)
-    network = _network(start, scale, n_channels, n_feats, n_blocks, seed).to(choose_device(running.device))
+    if start is None:
+        sizes = {name: size for name, size in (("n_feats", n_feats), ("n_blocks", n_blocks)) if size is not None}
+        network = _new(architecture, scale, {"n_channels": n_channels, **sizes}, seed)
+    else:
+        network = _trained(start, scale)
+    network = network.to(choose_device(running.device))
     data = training_set(seed, n_channels=n_channels, folder=images)
     steps = method.steps(network, data, forward, checkpoint=checkpoint, validation=validation_images(n_channels))
     with processor_threads(running.threads), display(target.name, quiet=running.silent) as show:
@@ -91,7 +103,7 @@ def train(
             reply = show(step)
     card: dict[str, Any] = {"trained_for": operator, "train": dict(result.provenance)}
     card |= {"licence": licence} if licence is not None else {}
-    info = save_model(network.cpu(), target, overwrite=overwrite, **card)  # type: ignore[arg-type]
+    info = save_model(network.cpu(), target, overwrite=overwrite, **card)
     interrupted = show.interrupt.requested
     if running.json:
         print_json(
@@ -102,22 +114,31 @@ def train(
     return INTERRUPTED if interrupted else OK
 
 
-def _network(start: str | None, scale: int, n_channels: int, n_feats: int, n_blocks: int, seed: int) -> nn.Module:
+def _new(text: str, scale: int | None, sizes: dict[str, int], seed: int) -> RestorationNetwork:
+    """Return a new network, as near to interpolation as it can begin."""
     import torch
 
-    if start is not None:
-        from napari_fidelity.io import load_model
-        from napari_fidelity.networks import RestorationNetwork
+    from napari_fidelity import networks
 
-        network = load_model(start)
-        if not isinstance(network, RestorationNetwork):
-            raise ArchitectureError(
-                "Training goes on from networks of the registered architectures alone",
-                found=f"{network.info.architecture}, which could not be saved",
-                do="Start from another model, or fine-tune this one on an image (correct)",
-            )
-        return network.requires_grad_(True)
-    from napari_fidelity.networks.edsr import EDSR
-
-    network = EDSR(n_channels=n_channels, n_feats=n_feats, n_blocks=n_blocks, scale=scale)
+    settings = read_table(text)
+    name = str(settings.pop("kind"))
+    cls = networks.architecture(name)
+    if not {"scale", "factors"} & settings.keys():
+        settings |= cls.settings_for(getattr(cls, "scale", 4) if scale is None else scale)
+    network = networks.build(name, {**settings, **sizes})
     return network.start_as_interpolation(torch.Generator().manual_seed(seed))
+
+
+def _trained(start: str, scale: int | None) -> RestorationNetwork:
+    """Return the network to go on from."""
+    from napari_fidelity.io import load_model
+    from napari_fidelity.networks import RestorationNetwork
+
+    network = load_model(start, scale=scale)
+    if not isinstance(network, RestorationNetwork):
+        raise ArchitectureError(
+            "Training goes on from networks of the registered architectures alone",
+            found=f"{network.info.architecture}, which could not be saved",
+            do="Start from another model, or fine-tune this one on an image (correct)",
+        )
+    return network.requires_grad_(True)

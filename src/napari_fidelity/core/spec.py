@@ -58,6 +58,23 @@ def parse_one(
     OptionError
         If the kind or an option is unknown, or a value is out of range; the message lists what there is.
     """
+    table = read_table(text)
+    cls = next((cls for cls in classes if _kind(cls) == table["kind"]), None)
+    if cls is not None and read_array is not None:
+        for name, field in cls.model_fields.items():
+            if isinstance(table.get(name), str) and _takes_array(field.annotation):
+                table[name] = read_array(name, table[name])
+    return parse_table(table, classes, what)
+
+
+def read_table(text: str) -> dict[str, Any]:
+    """Return what ``kind:option=value,…`` says as a table of plain values, whatever the kind and its options.
+
+    Raises
+    ------
+    OptionError
+        If an option has no value or is given twice.
+    """
     kind, _, options = text.strip().partition(":")
     table: dict[str, Any] = {"kind": kind.strip()}
     for item in _split(options, _COMMA) if options.strip() else ():
@@ -67,12 +84,7 @@ def parse_one(
         if name.strip() in table:
             raise OptionError(f"'{name.strip()}' is given twice", found=f"'{text.strip()}'")
         table[name.strip()] = _value(value.strip())
-    cls = next((cls for cls in classes if _kind(cls) == table["kind"]), None)
-    if cls is not None and read_array is not None:
-        for name, field in cls.model_fields.items():
-            if isinstance(table.get(name), str) and _takes_array(field.annotation):
-                table[name] = read_array(name, table[name])
-    return parse_table(table, classes, what)
+    return table
 
 
 def parse_table(table: Mapping[str, Any], classes: Sequence[type[Declared]], what: str) -> Declared:

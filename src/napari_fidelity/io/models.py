@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_fidelity.networks.foreign import LoadedNetwork
     from napari_fidelity.networks.info import ModelInfo
 
+_STATISTICS = (".running_mean", ".running_var")  # of batch normalisation, gathered and not trained
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
@@ -185,5 +186,6 @@ def _read_info(content: bytes, name: str) -> ModelInfo:
         raise ModelFileError(
             f"'{name}' says nothing of its architecture", do="Convert it: napari-fidelity convert"
         )
-    count = sum(math.prod(v["shape"]) for k, v in header.items() if k != "__metadata__" and v["dtype"] in _FLOATS)
+    trained = [v for k, v in header.items() if k != "__metadata__" and not k.endswith(_STATISTICS)]
+    count = sum(math.prod(entry["shape"]) for entry in trained if entry["dtype"] in _FLOATS)
     return card.info(count, hashlib.sha256(content).hexdigest(), Path(name).stem)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError, ShapeError
+from napari_fidelity.networks.blocks import random_start
 from napari_fidelity.networks.info import ModelInfo
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ class RestorationNetwork(nn.Module, ABC):
         Channels of the input and of the output image.
     takes_noise_level
         Whether ``forward`` takes the standard deviation of the noise as a second argument.
+    frames
+        Frames each frame is restored from; above 1, the batch axis of the input is time.
     """
 
     architecture: ClassVar[str]
     scale: int
     n_channels: int
     takes_noise_level: bool = False
+    frames: int = 1
     _info: ModelInfo | None = None
 
     @abstractmethod
@@ -73,8 +77,7 @@ class RestorationNetwork(nn.Module, ABC):
         if self._info is not None:
             return self._info
         count = sum(p.numel() for p in self.parameters())
-        frames = getattr(self, "frames", 1)
-        return ModelInfo("", self.architecture, self.scale, self.n_channels, count, frames=frames)
+        return ModelInfo("", self.architecture, self.scale, self.n_channels, count, frames=self.frames)
 
     @info.setter
     def info(self, info: ModelInfo) -> None:
@@ -111,6 +114,37 @@ class RestorationNetwork(nn.Module, ABC):
             found=f"a network for ×{self.scale}, asked for ×{scale}",
             do="Use a network trained for the scale",
         )
+
+    @classmethod
+    def settings_for(cls, scale: int) -> dict[str, Any]:
+        """Return those arguments of the constructor that make a network of this scale.
+
+        Raises
+        ------
+        ArchitectureError
+            If the architecture has one scale, and it is another.
+        """
+        own = getattr(cls, "scale", None)
+        if own is None:
+            return {"scale": scale}
+        if own != scale:
+            raise ArchitectureError(
+                f"There is no {cls.architecture} for ×{scale}", do=f"Its scale is {own}: leave the scale out"
+            )
+        return {}
+
+    def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
+        """Initialise for training, as near to an interpolation of the input as this architecture can begin.
+
+        Here: random weights for rectifiers, the updates of residual blocks small.
+
+        Parameters
+        ----------
+        generator
+            Source of randomness on the CPU; torch's own one if left out.
+        """
+        random_start(self, generator)
+        return self
 
     def check_input(self, x: Tensor) -> None:
         """Refuse what is not a float image ``(N, C, H, W)`` with this network's channels.

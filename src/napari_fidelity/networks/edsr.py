@@ -7,7 +7,6 @@ Lim, Son, Kim, Nah, Lee, "Enhanced Deep Residual Networks for Single Image Super
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -15,7 +14,13 @@ from torch import nn
 
 from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.networks.base import RestorationNetwork, check_integer
-from napari_fidelity.networks.blocks import ResidualBlock
+from napari_fidelity.networks.blocks import ResidualBlock, pass_through, random_start
+from napari_fidelity.networks.upsamplers import (
+    start_interpolating,
+    sub_pixel_scale,
+    sub_pixel_upsampler,
+    without_sub_pixels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,19 +29,6 @@ if TYPE_CHECKING:
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of photographs in [0, 1], as in the published EDSR."""
-
-_FACTORS: dict[int, tuple[int, ...]] = {1: (), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
-"""Scale → factors of the sub-pixel modules in a row."""
-
-_STAGE = re.compile(r"upsampler\.\d+\.0\.weight")
-
-
-class SubPixel(nn.Sequential):
-    """Convolution to ``factor²`` times the features, then pixel shuffle (Shi 2016, arXiv:1609.05158)."""
-
-    def __init__(self, n_feats: int, factor: int) -> None:
-        super().__init__(nn.Conv2d(n_feats, n_feats * factor**2, 3, padding=1), nn.PixelShuffle(factor))
-        self.factor = factor
 
 
 class EDSR(RestorationNetwork):
@@ -83,15 +75,13 @@ class EDSR(RestorationNetwork):
         self.n_feats = check_integer("EDSR", "n_feats", n_feats, 1, 2048)
         self.n_blocks = check_integer("EDSR", "n_blocks", n_blocks, 0, 512)
         self.scale = check_integer("EDSR", "scale", scale, 1, 8)
-        if scale not in _FACTORS:
-            raise ArchitectureError(f"EDSR has no upsampler for ×{scale}", do=f"Use one of {sorted(_FACTORS)}")
         self.res_scale, *_ = _checked_numbers("res_scale", (res_scale,), 1)
         default = RGB_MEAN if n_channels == 3 else (0.5,) * n_channels
         self.mean = _checked_numbers("mean", default if mean is None else mean, n_channels)
         self.head = nn.Conv2d(n_channels, n_feats, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(n_feats, res_scale) for _ in range(n_blocks)))
         self.body_end = nn.Conv2d(n_feats, n_feats, 3, padding=1)
-        self.upsampler = nn.Sequential(*(SubPixel(n_feats, factor) for factor in _FACTORS[scale]))
+        self.upsampler = sub_pixel_upsampler("EDSR", n_feats, scale)
         self.tail = nn.Conv2d(n_feats, n_channels, 3, padding=1)
 
     @property
@@ -138,25 +128,11 @@ class EDSR(RestorationNetwork):
         if head.ndim != 4:
             raise ArchitectureError("The weight 'head.weight' is no convolution", found=f"{tuple(head.shape)}")
         blocks = {name.split(".")[1] for name in state_dict if name.startswith("blocks.")}
-        stages = sorted(name for name in state_dict if _STAGE.fullmatch(name))
-        factors = tuple(math.isqrt(len(state_dict[name]) // len(head)) for name in stages)
-        scales = [scale for scale, plan in _FACTORS.items() if plan == factors]
-        if not scales:
-            raise ArchitectureError("The upsampler is none of EDSR's", found=f"sub-pixel factors {factors}")
-        return {"n_channels": head.shape[1], "n_feats": head.shape[0], "n_blocks": len(blocks), "scale": scales[0]}
+        scale = sub_pixel_scale("EDSR", state_dict, len(head))
+        return {"n_channels": head.shape[1], "n_feats": head.shape[0], "n_blocks": len(blocks), "scale": scale}
 
     def _rescaled(self, scale: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        # Lucas 2020: sub-pixel modules are dropped from the end, ×4 → ×2 loses the second one.
-        own, wanted = _FACTORS[self.scale], _FACTORS.get(scale)
-        if wanted is None or own[: len(wanted)] != wanted:
-            raise ArchitectureError(
-                f"EDSR ×{self.scale} cannot be adapted to ×{scale}: it would need an untrained sub-pixel layer",
-                found=f"sub-pixel layers {' and '.join(f'×{f}' for f in own) or 'none'}",
-                do=f"Use a network trained for ×{scale}; this one can be adapted to {_reachable(self.scale)}",
-            )
-        dropped = tuple(f"upsampler.{i}." for i in range(len(wanted), len(own)))
-        weights = {name: value for name, value in self.state_dict().items() if not name.startswith(dropped)}
-        return {**self.config(), "scale": scale}, weights
+        return without_sub_pixels(self, scale)
 
     @torch.no_grad()
     def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
@@ -170,25 +146,10 @@ class EDSR(RestorationNetwork):
         ArchitectureError
             If there are fewer features than channels.
         """
-        n = self.n_channels
-        if self.n_feats < n:
-            raise ArchitectureError(
-                "The interpolating start needs at least as many features as channels",
-                found=f"{self.n_feats} < {n}",
-            )
-        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
-        for conv in convolutions:
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=generator)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
-        quiet = [block.conv2 for block in self.blocks if isinstance(block, ResidualBlock)]
-        for conv in (*quiet, self.body_end, self.tail):
-            conv.weight.mul_(0.1)
-        _pass_through(self.head.weight, n)
-        for sub in self.upsampler:
-            if isinstance(sub, SubPixel) and isinstance(sub[0], nn.Conv2d):
-                _interpolate(sub[0].weight, sub.factor, n)
-        _pass_through(self.tail.weight, n)
+        random_start(self, generator, quiet=(self.body_end, self.tail))
+        pass_through(self.head, self.n_channels)
+        start_interpolating(self.upsampler, self.n_channels)
+        pass_through(self.tail, self.n_channels)
         if self.tail.bias is not None:
             self.tail.bias.copy_(self.tail.bias.new_tensor(self.mean))
         return self
@@ -202,29 +163,3 @@ def _checked_numbers(name: str, values: object, count: int) -> tuple[float, ...]
     if len(checked) != count or not all(map(math.isfinite, checked)):
         raise ArchitectureError(f"EDSR: '{name}' must be {count} finite number(s)", found=repr(values))
     return checked
-
-
-def _reachable(scale: int) -> str:
-    own = _FACTORS[scale]
-    return " or ".join(f"×{s}" for s, factors in _FACTORS.items() if own[: len(factors)] == factors)
-
-
-def _pass_through(weight: Tensor, n: int) -> None:
-    """Let the first `n` outputs be copies of the first `n` inputs."""
-    if weight.shape[0] > n:
-        weight[:n] = 0
-    weight[:n, :n] = 0
-    for i in range(n):
-        weight[i, i, weight.shape[2] // 2, weight.shape[3] // 2] = 1
-
-
-def _interpolate(weight: Tensor, factor: int, n: int) -> None:
-    """Make the first `n` channels of a sub-pixel convolution linear interpolation, the others ICNR."""
-    area = factor**2
-    weight.copy_(weight[::area].repeat_interleave(area, 0))
-    weight[: n * area] = 0
-    shift = (torch.arange(factor, dtype=torch.float64) + 0.5) / factor - 0.5
-    taps = torch.stack([(1 - (shift - k).abs()).clamp(min=0) for k in (-1, 0, 1)], 1)
-    kernels = torch.einsum("iy,jx->ijyx", taps, taps).reshape(area, 3, 3)
-    for i in range(n):
-        weight[i * area : (i + 1) * area, i] = kernels.to(weight)

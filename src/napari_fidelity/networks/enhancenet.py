@@ -7,23 +7,29 @@ ICCV 2017, arXiv:1612.07919. Scale surgery after Lucas et al. 2020.
 from __future__ import annotations
 
 import math
-import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.networks.base import RestorationNetwork, check_integer
-from napari_fidelity.networks.blocks import ResidualBlock, tf1_bicubic
+from napari_fidelity.networks.blocks import ResidualBlock, random_start, tf1_bicubic
+from napari_fidelity.networks.upsamplers import (
+    Interpolating,
+    checked_factors,
+    interpolating_factors,
+    interpolating_plan,
+    without_interpolation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import torch
+
 PUBLISHED_MEAN = (0.47614917, 0.45001204, 0.40904046)
 """Mean colour that the published network takes off its input, in [0, 1]."""
-
-_STAGE = re.compile(r"upsampler\.(\d+)_x(\d+)\.weight")
 
 
 class EnhanceNet(RestorationNetwork):
@@ -66,15 +72,12 @@ class EnhanceNet(RestorationNetwork):
         self.n_channels = check_integer("EnhanceNet", "n_channels", n_channels, 1, 64)
         self.n_feats = check_integer("EnhanceNet", "n_feats", n_feats, 1, 2048)
         self.n_blocks = check_integer("EnhanceNet", "n_blocks", n_blocks, 0, 512)
-        self.factors = _checked_factors(factors)
+        self.factors = checked_factors("EnhanceNet", factors, least=1)
         self.mean = _checked_mean(mean, self.n_channels)
         self.scale = math.prod(self.factors)
         self.head = nn.Conv2d(n_channels, n_feats, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(n_feats) for _ in range(n_blocks)))
-        # Interpolation has no weights: the factors stand in the names, so that weights alone tell the scale.
-        self.upsampler = nn.ModuleDict(
-            {f"{i}_x{factor}": nn.Conv2d(n_feats, n_feats, 3, padding=1) for i, factor in enumerate(self.factors)}
-        )
+        self.upsampler = Interpolating(n_feats, self.factors)
         self.refine = nn.Conv2d(n_feats, n_feats, 3, padding=1)
         self.tail = nn.Conv2d(n_feats, n_channels, 3, padding=1)
 
@@ -82,12 +85,7 @@ class EnhanceNet(RestorationNetwork):
         """Restore images (N, C, H, W) in [0, 1] to (N, C, scale·H, scale·W)."""
         self.check_input(x)
         h = F.relu(self.head(x - x.new_tensor(self.mean)[:, None, None]))
-        h = self.blocks(h)
-        for factor, conv in zip(self.factors, self.upsampler.values(), strict=True):
-            if factor > 1:
-                h = F.interpolate(h, scale_factor=factor, mode="nearest")
-            h = F.relu(conv(h))
-        h = F.relu(self.refine(h))
+        h = F.relu(self.refine(self.upsampler(self.blocks(h))))
         # Interpolation keeps constants, so the skip needs no mean.
         restored: Tensor = self.tail(h) + tf1_bicubic(x, self.scale)
         return restored
@@ -110,8 +108,8 @@ class EnhanceNet(RestorationNetwork):
     @classmethod
     def detect(cls, state_dict: Mapping[str, Tensor]) -> bool:
         """Tell from the names of the weights whether they belong to an EnhanceNet."""
-        return {"head.weight", "refine.weight", "tail.weight"} <= state_dict.keys() and any(
-            _STAGE.fullmatch(name) for name in state_dict
+        return {"head.weight", "refine.weight", "tail.weight"} <= state_dict.keys() and bool(
+            interpolating_factors(state_dict)
         )
 
     @classmethod
@@ -126,38 +124,26 @@ class EnhanceNet(RestorationNetwork):
         head = state_dict["head.weight"]
         if head.ndim != 4:
             raise ArchitectureError("The weight 'head.weight' is no convolution", found=f"{tuple(head.shape)}")
-        stages = sorted((int(m[1]), int(m[2])) for m in map(_STAGE.fullmatch, state_dict) if m)
         blocks = {name.split(".")[1] for name in state_dict if name.startswith("blocks.")}
         return {
             "n_channels": head.shape[1],
             "n_feats": head.shape[0],
             "n_blocks": len(blocks),
-            "factors": [factor for _, factor in stages],
+            "factors": interpolating_factors(state_dict),
         }
 
     def _rescaled(self, scale: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        if self.factors != (2, 2) or scale not in (2, 3):
-            raise ArchitectureError(
-                f"EnhanceNet cannot be adapted from ×{self.scale} to ×{scale}",
-                found=f"interpolation layers {' and '.join(f'×{f}' for f in self.factors)}",
-                do="Only a ×4 network (×2 twice) can be adapted, to ×2 by dropping its second interpolation or to "
-                "×3 by one ×3 interpolation; the convolutions behind any other were never trained for it",
-            )
-        factors = (scale, 1)
-        weights = self.state_dict()
-        for part in ("weight", "bias"):
-            for i, factor in enumerate(factors):
-                weights[f"upsampler.{i}_x{factor}.{part}"] = weights.pop(f"upsampler.{i}_x2.{part}")
-        return {**self.config(), "factors": factors}, weights
+        return without_interpolation(self, self.factors, scale)
 
+    @classmethod
+    def settings_for(cls, scale: int) -> dict[str, Any]:
+        """Return the argument of the constructor that makes a network of this scale: ×4 as ×2 twice."""
+        return {"factors": interpolating_plan(cls.architecture, scale, least=1)}
 
-def _checked_factors(factors: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(factors, str) or not hasattr(factors, "__iter__") or not 1 <= len(tuple(factors)) <= 4:
-        raise ArchitectureError("EnhanceNet: 'factors' must be one to four integers", found=repr(factors))
-    checked = tuple(check_integer("EnhanceNet", "factors", factor, 1, 4) for factor in factors)
-    if math.prod(checked) > 16:
-        raise ArchitectureError("EnhanceNet: the 'factors' multiply to more than ×16", found=repr(checked))
-    return checked
+    def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
+        """Initialise so that the network begins near its bicubic skip."""
+        random_start(self, generator, quiet=(self.tail,))
+        return self
 
 
 def _checked_mean(mean: Sequence[float] | None, n_channels: int) -> tuple[float, ...]:

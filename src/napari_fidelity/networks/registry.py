@@ -23,8 +23,13 @@ Class = TypeVar("Class", bound="type[RestorationNetwork]")
 # Detection asks in this order: the more particular first.
 ARCHITECTURES = {
     "DRUNet": "drunet",
+    "DnCNN": "dncnn",
     "EDSR": "edsr",
     "EnhanceNet": "enhancenet",
+    "RDN": "rdn",
+    "RRDN": "rrdn",
+    "SRResNet": "srresnet",
+    "VSR": "vsr",
 }
 _YOURS = "One of your own has to be registered first: nf.register_architecture"
 

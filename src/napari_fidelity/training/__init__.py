@@ -3,6 +3,7 @@
 Importing this package does not import torch.
 """
 
+from napari_fidelity.training.clips import Motion
 from napari_fidelity.training.degrade import Degrade, Forward
 from napari_fidelity.training.images import TrainingSet, training_set, validation_images
 from napari_fidelity.training.loop import Train, TrainResult
@@ -13,6 +14,7 @@ __all__ = [
     "Degrade",
     "Forward",
     "LossName",
+    "Motion",
     "Train",
     "TrainResult",
     "TrainingSet",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from napari_fidelity.networks.vsr import VSR
     from napari_fidelity.training.degrade import Forward
     from napari_fidelity.training.images import TrainingSet
     from napari_fidelity.training.loop import Train
@@ -46,7 +47,8 @@ class Run:
     ) -> None:
         self.options, self.operator, self.validation = options, operator, validation
         self.scale = int(getattr(network, "scale", 1))
-        self.data = data.at_least(options.degrade.side(self.scale))
+        self.frames = int(getattr(network, "frames", 1))
+        self.data = data.at_least(options.degrade.side(self.scale, self.frames))
         self.device = next(network.parameters()).device
         self.network = network.train().to(memory_format=torch.channels_last)
         self.average = deepcopy(network).eval().requires_grad_(False)
@@ -59,12 +61,13 @@ class Run:
     def step(self) -> None:
         """Do one optimiser step."""
         start, o = time.perf_counter(), self.options
-        pairs = o.degrade.batch(self.data, self.operator, self.scale, np.random.default_rng([o.seed, self.index]))
+        rng = np.random.default_rng([o.seed, self.index])
+        pairs = o.degrade.batch(self.data, self.operator, self.scale, rng, self.frames)
         y, x, sigma = (t.to(self.device, memory_format=torch.channels_last) for t in pairs)
         for group in self.optimizer.param_groups:
             group["lr"] = o.rate(self.index)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
-            output = self._apply(self.network, y, sigma)
+            output = self._of_pairs(y, sigma)
         loss = LOSSES[o.loss](output.float(), x)
         value = loss.item()
         if not math.isfinite(value):
@@ -81,6 +84,11 @@ class Run:
         self.index += 1
         self.loss_sum, self.loss_count = self.loss_sum + value, self.loss_count + 1
         self.seconds += time.perf_counter() - start
+
+    def _of_pairs(self, y: Tensor, sigma: Tensor) -> Tensor:
+        if self.frames == 1:
+            return self._apply(self.network, y, sigma)
+        return cast("VSR", self.network).restore_middle(y)
 
     def _apply(self, network: nn.Module, y: Tensor, sigma: Tensor) -> Tensor:
         from napari_fidelity.networks.adapters import call_at_level  # loads torch
