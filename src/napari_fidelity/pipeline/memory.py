@@ -14,6 +14,7 @@ from napari_fidelity.core.device import choose_device, free_memory
 from napari_fidelity.pipeline._blocks import adapted, check_dimensions
 from napari_fidelity.pipeline.recipe import outputs_of
 from napari_fidelity.pipeline.restoration import check_dtype, load_reference, model_of
+from napari_fidelity.pipeline.series import as_run, cost_of, plan_for, without_snapshots
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -91,6 +92,7 @@ def memory_needed(
     reference = model_of(recipe)
     if network is None and reference is not None:
         network = load_reference(reference)
+    recipe = as_run(recipe, image, network)
     written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
     kinds = [output.quantity for output in outputs_of(recipe).values()] or ["intensity"]
     # differences and ratios are float32 whatever is asked for; all count as if they lay on the result's grid
@@ -98,13 +100,17 @@ def memory_needed(
     size = prod(result_sizes(recipe, image).values()) * each
     measured = [image.sizes[axis] for axis in recipe.spatial]
     channels = image.sizes.get(channel_axis(image.axes, recipe.channels_of(image)), 1)
+    frames = cost_of(plan_for(recipe, image, network), image.sizes.get("T", 1)).at_once
     network, fold = adapted(network, channels, recipe.method)
-    shape = (channels, 1, *measured) if fold else (1, channels, *measured)
+    shape = (frames * channels, 1, *measured) if fold else (frames, channels, *measured)
     made = shape
     if recipe.operator is not None:
         made = (shape[0], recipe.operator.image_channels(shape[1]), *recipe.operator.image_shape(measured))
+    method = recipe.method
+    if prod(image.shape) > channels * prod(measured):
+        method = without_snapshots(method)
     return Memory(
         image=size,
-        method=recipe.method.memory(shape, network, where, made),
+        method=method.memory(shape, network, where, made),
         free=free_memory(where),
     )
