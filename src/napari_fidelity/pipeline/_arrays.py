@@ -135,7 +135,7 @@ def together(methods: Sequence[Any]) -> Any:
     first = methods[0]
     if len(methods) == 1:
         return first
-    parts = {name: [getattr(method, name, None) for method in methods] for name in _WHAT}
+    parts: dict[str, list[Any]] = {name: [getattr(method, name, None) for method in methods] for name in _WHAT}
     changes: dict[str, Any] = {
         name: np.concatenate(arrays) for name, arrays in parts.items() if isinstance(arrays[0], np.ndarray)
     }

@@ -117,9 +117,7 @@ class BlockRun:
             if asked:
                 break
         seconds = time.perf_counter() - started
-        record = provenance(
-            told or self.recipe, results, self.device, seconds, len(self.units), asked=bool(asked)
-        )
+        record = provenance(told or self.recipe, results, self.device, seconds, len(self.units), asked=bool(asked))
         record["measurement"] = {"sha256": self.measured}
         if len(self.units) < len(self.blocks) or self.plan.context:
             record["series"] = {"core": self.plan.core, "context": self.plan.context}
@@ -216,13 +214,10 @@ class BlockRun:
     def _step(self, step: Step[torch.Tensor], number: int, unit: Unit) -> Step[Image]:
         """Return a method's step as one of the whole image's, whose estimate is an image of the unit's frames."""
         kept = unit.kept()
-        return replace(
-            step,
-            estimate=partial(self.frames.shown, step.estimate, unit),
-            block=number,
-            blocks=len(self.units),
-            position=self.blocks[kept[0]].index,
-            frames=len(kept),
+        estimate = partial(self.frames.shown, step.estimate, unit)
+        where, of = self.blocks[kept[0]].index, len(self.units)
+        return Step(
+            step.index, step.total, step.loss, step.scores, estimate, step.seconds, number, of, where, len(kept)
         )
 
 

@@ -89,7 +89,7 @@ class Frames:
         return self.recipe.noise.rescale(float(own.offset.mean()), float(own.gain.mean()))
 
     def method(self, unit: Unit, y: torch.Tensor) -> Any:
-        """Return the recipe's method with the images among its options cut for a unit with the measurement ``y``."""
+        """Return the recipe's method with the images among its options cut for a unit, measured as ``y``."""
         shape, alone = partial(self._result_shape, y, unit), len(unit.numbers) == 1
         cuts = [
             Cut(self.recipe, self.image, block, self.scaling.at(block.index), shape, self.fold, alone)
@@ -98,7 +98,7 @@ class Frames:
         return together([cut.method(self.judged) for cut in cuts])
 
     def _folded(self, y: torch.Tensor) -> torch.Tensor:
-        """Return frames ``(N, C, *n)`` as the network takes them: ``(N·C, 1, *n)`` where channels go one by one."""
+        """Return frames ``(N, C, *n)`` as the network takes them: ``(N·C, 1, *n)`` if channels go one by one."""
         return y.reshape(-1, 1, *y.shape[2:]) if self.fold else y
 
     def _unfolded(self, x: torch.Tensor, unit: Unit) -> torch.Tensor:
@@ -135,9 +135,7 @@ class Frames:
     def snapshots(self, result: Result[torch.Tensor], unit: Unit, dtype: DTypeLike) -> dict[int, Image]:
         """Return the images that were kept of an image's only block."""
         return {
-            index: self.assembly.one(
-                self.image, self.scaling, dtype, self.blocks[0], self._unfolded(tensor, unit)
-            )
+            index: self.assembly.one(self.image, self.scaling, dtype, self.blocks[0], self._unfolded(tensor, unit))
             for index, tensor in result.snapshots.items()
         }
 

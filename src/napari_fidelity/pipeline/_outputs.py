@@ -142,7 +142,7 @@ def clip(frames: Sequence[Image], template: Image) -> Image:
         return first
     times = {axis: size for axis, size in template.pixel_size.items() if axis == "T"}
     data = np.stack([frame.data for frame in frames])
-    return first.replace(data=data, axes="T" + first.axes, pixel_size=first.pixel_size | times)
+    return first.replace(data=data, axes="T" + first.axes, pixel_size={**first.pixel_size, **times})
 
 
 def described(name: str, output: Output) -> dict[str, str]:

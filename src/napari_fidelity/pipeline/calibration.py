@@ -84,7 +84,9 @@ def calibrate_images(
                 found=f"{truth.shape} ({truth.axes}) beside {restored.shape} ({restored.axes})",
             )
         shown = drain(run_recipe(full, measurement, network, device=device, judged=restored), look)
-        made = Recipe.from_plain(shown.provenance)  # which names the model's hash, and channels that went one by one
+        made = Recipe.from_plain(
+            shown.provenance
+        )  # which names the model's hash, and channels that went one by one
         model = None if made.model is None else made.model.sha256
         found += _pairs(restored, shown, truth, full.spatial, made.channels_of(measurement))
     options = full.method

@@ -1,4 +1,4 @@
-"""How the frames of a time series are adapted to: one by one, window by window or together, and what that costs."""
+"""How a network is adapted to a time series: frame by frame, in windows or as a whole, and what that costs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ class Cost:
     def in_words(self, method: Method) -> str:
         """Return the cost of a method in words."""
         runs = "1 run" if self.runs == 1 else f"{self.runs} runs"
-        frames = "1 frame" if self.at_once == 1 else f"{'up to ' * (self.runs > 1)}{self.at_once} frames"
+        alike = self.passes == self.runs * self.at_once
+        frames = "1 frame" if self.at_once == 1 else f"{'' if alike else 'up to '}{self.at_once} frames"
         ratio = self.passes / self.frames
         times = "each frame once" if ratio == 1 else f"each frame {ratio:.2g} times"
         return (

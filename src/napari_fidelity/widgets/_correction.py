@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import FidelityError
@@ -28,6 +29,8 @@ class Correction(Maker):
         self.method: MethodPanel = MethodPanel(dock.viewer)
         self.sections = {"Network": self.model, "Image formation": dock.formation, "Correction": self.method}
         self.model.changed.connect(self._model_changed)
+        dock.axes.changed.connect(self._series_changed)
+        self._series_changed()
 
     def recipe_parts(self, source: Source, operator: Operator) -> dict[str, Any]:
         """Return method and network; errors as :meth:`Maker.recipe_parts`."""
@@ -61,7 +64,19 @@ class Correction(Maker):
         if scale:
             self.model.fit(scale)
 
+    def _series_changed(self) -> None:
+        """Offer ways through a time series where there is one, with what each costs."""
+        try:
+            source = self.dock.source()
+        except FidelityError:
+            self.method.series.set_series(1, 1, 1)
+            return
+        length = dict(zip(source.axes, source.shape, strict=True)).get("T", 1)
+        slices = prod(n for axis, n in zip(source.axes, source.shape, strict=True) if axis in "ZT")
+        self.method.series.set_series(length, slices // length, getattr(self.model.info, "frames", 1))
+
     def _model_changed(self) -> None:
+        self._series_changed()
         if self.dock.maker is not self:
             return
         if self.model.scale:

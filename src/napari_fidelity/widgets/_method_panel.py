@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari_fidelity.widgets._dock import LazyFold
 from napari_fidelity.widgets._recipe_panel import RecipePanel
+from napari_fidelity.widgets._series import SeriesChoice
 from napari_fidelity.widgets._weights import Weights
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class MethodPanel(RecipePanel):
         super().__init__()
         self.weights = Weights(viewer)
         self.masking = LazyFold("Weights of the pixels", lambda: self.weights)
-        self.lay_out(advanced=(self.masking,))
+        self.series = SeriesChoice()
+        self.lay_out(first=(self.series,), advanced=(self.masking,))
+        self.series.changed.connect(self.changed)
 
     def method(self, image_shape: Sequence[int], measured_shape: Sequence[int]) -> Method:
         """Return the method for an image of a shape.
@@ -64,6 +67,10 @@ class MethodPanel(RecipePanel):
             return method
         return method.replace(mask=self.weights.mask(image_shape, measured_shape))
 
+    def recipe_fields(self) -> dict[str, Any]:
+        """Return the fields of a recipe about intensities, channels, the seed and time series."""
+        return {**super().recipe_fields(), "series": self.series.value()}
+
     def use_map(self, layer: Layer) -> None:
         """Fine-tune with weights of the pixels from a map of uncertainty."""
         if self._method is None or getattr(self._method, "kind", "") != "finetune":
@@ -75,6 +82,7 @@ class MethodPanel(RecipePanel):
     def set_recipe(self, recipe: Recipe) -> None:
         """Show the settings of a recipe."""
         super().set_recipe(recipe)
+        self.series.set_value(recipe.series)
         if recipe.method.kind == "finetune":
             self.weights.set_mask(recipe.method.mask)
 
@@ -103,5 +111,6 @@ class MethodPanel(RecipePanel):
     def show_for(self, method: Any) -> None:
         """Show what belongs to a method, and hide what does not."""
         super().show_for(method)
+        self.series.set_method(method)
         self.masking.setVisible(method.kind == "finetune")
         self.options.setVisible(method.kind != "apply")
