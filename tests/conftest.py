@@ -25,6 +25,37 @@ if TYPE_CHECKING:
 
     Scene = Callable[..., NDArray[np.float32]]
     MakeNetwork = Callable[..., EDSR]
+    MakeVideo = Callable[..., "Window"]
+
+
+class Window(torch.nn.Module):
+    """A small ×2 network for video: the batch is time, and each frame is made of those around it, mirrored."""
+
+    scale = 2
+
+    def __init__(self, frames: int = 5, n_channels: int = 1) -> None:
+        super().__init__()
+        self.frames, self.n_channels = frames, n_channels
+        self.first_layer = torch.nn.Conv2d(frames * n_channels, frames * n_channels, 3, padding=1)
+        self.last_layer = torch.nn.Conv2d(frames * n_channels, n_channels, 3, padding=1)
+        middle = torch.zeros_like(self.last_layer.weight)
+        for channel in range(n_channels):
+            middle[channel, frames // 2 * n_channels + channel, 1, 1] = 1
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            torch.nn.init.dirac_(self.first_layer.weight)
+            self.last_layer.weight.copy_(middle + 0.02 * torch.randn(middle.shape, generator=generator))
+            self.first_layer.bias.zero_()
+            self.last_layer.bias.zero_()
+        self.eval()
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        beside = range(-(self.frames // 2), self.frames // 2 + 1)
+        last = max(len(y) - 1, 1)
+        windows = [[(last - abs((t + d) % (2 * last) - last)) % len(y) for d in beside] for t in range(len(y))]
+        stacked = torch.stack([y[window].flatten(0, 1) for window in windows])
+        features = torch.nn.functional.interpolate(self.first_layer(stacked), scale_factor=2, mode="bilinear")
+        return self.last_layer(features)
 
 
 def make_scene(*shape: int, seed: int = 0) -> NDArray[np.float32]:
@@ -63,6 +94,12 @@ def nothing_registered() -> Iterator[None]:
         registry.clear()
         for name, thing in things.items():
             registry.add(name, thing)
+
+
+@pytest.fixture(scope="session")
+def video() -> MakeVideo:
+    """Small networks for video: ``video(frames=5, n_channels=1)``."""
+    return Window
 
 
 @pytest.fixture(scope="session")

@@ -577,6 +577,45 @@ def test_compare_with_the_measurement(folder: Path, capsys: pytest.CaptureFixtur
     assert row["lr_psnr"] > 40
 
 
+def test_compare_series(folder: Path, capsys: pytest.CaptureFixture[str], scene: Scene) -> None:
+    rng = np.random.default_rng(0)
+    true = np.repeat(100 * scene(1, 48, 48), 6, axis=0)
+    series = {"true.tif": true, "off.tif": true + rng.normal(0, 2, true.shape).astype(np.float32)}
+    for name, data in series.items():
+        tifffile.imwrite(name, data, imagej=True, metadata={"axes": "TYX"})
+    words = ["compare", "off.tif", "true.tif", "--reference", "true.tif"]
+    assert main([*words, "--json"]) == 0
+    noisy, clean = json.loads(capsys.readouterr().out)
+    assert noisy["flicker"] == pytest.approx(2, rel=0.03)
+    assert clean["flicker"] == 0
+    assert "flicker_ratio" not in noisy
+    assert noisy["psnr"] == pytest.approx(20 * np.log10(np.ptp(true) / 2), abs=0.3)
+    assert main(words) == 0
+    assert "flicker" in capsys.readouterr().out
+    words = ["compare", "off.tif", "--measurement", "off.tif", "--operator", "identity", "--json"]
+    assert main(words) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["flicker_ratio"] == pytest.approx(1)
+    tifffile.imwrite("frame.tif", true[0])
+    assert main(["compare", "off.tif", "--reference", "frame.tif"]) == 1
+    assert "frame by frame" in capsys.readouterr().err
+
+
+def test_series_are_adapted_to_as_asked(folder: Path, capsys: pytest.CaptureFixture[str], scene: Scene) -> None:
+    tifffile.imwrite("clip.tif", scene(6, 12, 10), imagej=True, metadata={"axes": "TYX"})
+    costs = {"auto": "6 runs of 1 frame", "window": "2 runs of up to 5 frames", "whole": "1 run of 6 frames"}
+    found = {}
+    for series, words in costs.items():
+        assert correct("--series", series, source="clip.tif", target=f"{series}.tif") == 0
+        assert f"A time series of 6: {words} at once; 6 frame passes an iteration" in said(capsys.readouterr().err)
+        found[series] = read_image(f"{series}.tif")
+        assert found[series].metadata["napari-fidelity"]["recipe"]["series"] == series
+    assert not np.array_equal(found["auto"].data, found["whole"].data)
+    (folder / "recipe.json").write_text(json.dumps(found["window"].metadata["napari-fidelity"]))
+    assert main(["run", "recipe.json", "clip.tif", "again.tif", "--device", "cpu", "--quiet"]) == 0
+    np.testing.assert_array_equal(read_image("again.tif").data, found["window"].data)
+
+
 def test_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "net.safetensors"]) == 0
     shown = capsys.readouterr().out

@@ -302,9 +302,9 @@ def test_the_data_range_follows_from_the_type_or_the_values():
 def test_the_table_as_text_has_every_number_and_no_notes():
     rows = [Row("a, b", psnr=30.5, notes=("why",)), Row("c", ssim=0.5)]
     lines = to_csv(rows).splitlines()
-    assert lines[0] == "name,psnr,ssim,residual,lr_psnr,lpips"
-    assert lines[1] == '"a, b",30.5,nan,nan,nan,nan'
-    assert to_csv(rows, "\t").splitlines()[2] == "c\tnan\t0.5\tnan\tnan\tnan"
+    assert lines[0] == "name,psnr,ssim,residual,lr_psnr,lpips,flicker,flicker_ratio"
+    assert lines[1] == '"a, b",30.5,nan,nan,nan,nan,nan,nan'
+    assert to_csv(rows, "\t").splitlines()[2] == "c\tnan\t0.5" + 5 * "\tnan"
 
 
 # -- what a run left over ----------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ PUBLISHED = FineTune.lucas2020()
 RECIPES = {
     "default": Recipe(operator=A, model=SMALL),
     "hashed": Recipe(operator=A, model=SMALL, method=SHORT, software={"torch": "1"}),
+    "series": Recipe(operator=A, model=SMALL, method=SHORT, series="whole"),
     "published": Recipe(operator=A, model=SMALL, method=PUBLISHED, stop=LRPSNRGain() | Budget(iterations=3)),
     "published, chosen": Recipe(operator=A, model=SMALL, method=PUBLISHED.replace(iteration=2, snapshots=9)),
     "nearly published": Recipe(operator=A, model=SMALL, method=FineTune.lucas2020(iterations=3, views=8)),

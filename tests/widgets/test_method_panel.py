@@ -48,7 +48,7 @@ def test_untouched_it_is_the_default(panel: MethodPanel) -> None:
     assert panel.method(*SHAPES) == FineTune(snapshots=SNAPSHOTS)
     assert panel.stop() is None
     assert panel.recipe_fields() == {
-        name: getattr(Recipe(), name) for name in ("scaling", "scope", "channels", "seed")
+        name: getattr(Recipe(), name) for name in ("scaling", "scope", "channels", "seed", "series")
     }
 
 

@@ -48,6 +48,12 @@ class Formation:
     channels: Annotated[Literal["auto", "joint", "each"], Parameter(group=IMAGE)] = "auto"
     """Restore channels together, or each on its own; auto: together, but each where reconstruct meets channels (C)
     with intensities of their own."""
+    series: Annotated[Literal["auto", "frame", "window", "whole"], Parameter(group=IMAGE)] = "auto"
+    """What a network is adapted to in a time series (T): each frame on its own, windows of frames (as many as a
+    video network looks at, else 5), or the whole series once. auto: each frame; with a video network, windows.
+    Every iteration passes each frame through the network once; one for video of five frames passes it five times
+    frame by frame, as each takes its window along, 1.8 times in windows and once in the whole series, which needs
+    the memory of all frames together. The cost is said when the run begins."""
     nonfinite: Annotated[Literal["error", "mask"], Parameter(group=IMAGE)] = "error"
     """NaN and infinity: refuse them, or take them as unobserved pixels."""
     alpha: Annotated[Literal["refuse", "drop"], Parameter(group=IMAGE)] = "refuse"
@@ -55,7 +61,7 @@ class Formation:
 
     def recipe_fields(self) -> dict[str, Any]:
         """Return the fields of a recipe that are given here as they are."""
-        names = ("scaling", "scope", "channels", "nonfinite")
+        names = ("scaling", "scope", "channels", "series", "nonfinite")
         return {name: getattr(self, name) for name in names}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from napari_fidelity.cli._console import OK, out, print_json
 from napari_fidelity.cli._files import read_operator
 from napari_fidelity.cli._options import Own
-from napari_fidelity.core.errors import ImageError, OptionError
+from napari_fidelity.core.errors import ImageError, OptionError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,9 @@ def compare(
     own: Own = Own(),
 ) -> int:
     """Score images: PSNR and SSIM against a reference, the data residual against the measurement.
+
+    Of time series (TYX, TYXS) the means over the frames, and their flicker: the standard deviation over time where
+    nothing moves, in intensity units, and how many times that of the enlarged measurement it is.
 
     For example: napari-fidelity compare network.tif corrected.tif --reference true.tif --crop 4
 
@@ -80,17 +84,16 @@ def compare(
     seen = _array(measurement) if measurement else None
     base = true if true is not None else seen
     assert base is not None
-    rows = metrics.compare(
-        {str(path): _array(path) for path in images},
-        true,
-        data_range=data_range or metrics.data_range_of(base),
-        channels=channels,
-        crop=crop,
-        rounded=rounded,
-        measurement=seen,
-        operator=read_operator(operator) if operator and measurement else None,
-        perceptual=lpips,
-    )
+    model = read_operator(operator) if operator and measurement else None
+    settings: dict[str, Any] = {
+        "data_range": data_range or metrics.data_range_of(base),
+        "channels": channels,
+        "crop": crop,
+        "rounded": rounded,
+        "operator": model,
+        "perceptual": lpips,
+    }
+    rows = [_row(str(path), _array(path), true, seen, settings) for path in images]
     if csv is not None:
         _write_csv(rows, csv, overwrite=overwrite)
     if json:
@@ -108,6 +111,8 @@ def print_rows(rows: Sequence[Row], extra: dict[str, Sequence[str]] | None = Non
         "lpips": ("LPIPS", "", 4),
         "residual": ("residual", "", 4),
         "lr_psnr": ("LR-PSNR", "dB", 2),
+        "flicker": ("flicker", "", 4),
+        "flicker_ratio": ("× measurement", "", 2),
     }
     shown = [name for name in heads if any(name in row.to_plain() for row in rows)]
     table = Table(show_edge=False, pad_edge=False)
@@ -130,17 +135,66 @@ def _cell(value: float, digits: int) -> str:
     return "–" if value != value else f"{value:.{digits}f}"
 
 
+def _row(
+    name: str,
+    image: NDArray[Any],
+    true: NDArray[Any] | None,
+    seen: NDArray[Any] | None,
+    settings: dict[str, Any],
+) -> Row:
+    """Score one image, or the frames of a series with their flicker.
+
+    Raises
+    ------
+    ShapeError
+        If it is a series and what it is compared with is none of that length, or the other way round.
+    """
+    from napari_fidelity import metrics
+    from napari_fidelity.metrics.flicker import course, static_region
+
+    if not _is_series(image):
+        return metrics.compare({name: image}, true, measurement=seen, **settings)[0]
+    beside = [array for array in (true, seen) if array is not None]
+    if any(not _is_series(array) or len(array) != len(image) for array in beside):
+        raise ShapeError(
+            "Series are compared frame by frame, and have as many of them",
+            found=f"{image.shape} beside {' and '.join(str(array.shape) for array in beside)}",
+        )
+    rows = [
+        metrics.compare({name: _at(image, t)}, _at(true, t), measurement=_at(seen, t), **settings)[0]
+        for t in range(len(image))
+    ]
+    if len(image) == 1:
+        return rows[0]
+    picture = seen if getattr(settings["operator"], "shares_grid", True) else None
+    guide = true if true is not None else image if picture is None else picture
+    still = static_region(course(guide))
+    found = metrics.flicker(image, picture, still)
+    return replace(metrics.mean_row(name, rows), flicker=found.value, flicker_ratio=found.relative)
+
+
+def _at(series: NDArray[Any] | None, t: int) -> Any:
+    """Return a frame ``(H, W)`` or ``(H, W, 3)`` of a series, if there is one."""
+    return None if series is None else series[t].squeeze(-1) if series.shape[-1] == 1 else series[t]
+
+
+def _is_series(image: NDArray[Any]) -> bool:
+    """Tell whether an array of :func:`_array` has frames."""
+    return image.ndim == 4
+
+
 def _array(path: Path) -> NDArray[Any]:
+    """Return a file as ``(H, W)``, ``(H, W, 3)``, or frames ``(T, H, W, C)``."""
     from napari_fidelity.io import read_image
 
     image = read_image(path, alpha="drop")
-    if image.axes not in ("YX", "YXS"):
+    if image.axes not in ("YX", "YXS", "TYX", "TYXS"):
         raise ImageError(
-            "Only gray and RGB 2-D images are compared",
+            "Only gray and RGB 2-D images, or time series of them, are compared",
             found=f"axes {image.axes} in '{path}'",
             do="Cut out a slice",
         )
-    return image.data
+    return image.data[..., None] if image.axes == "TYX" else image.data
 
 
 def _write_csv(rows: Sequence[Row], path: Path, *, overwrite: bool) -> None:

@@ -36,13 +36,18 @@ class Step(Generic[T]):
     estimate
         Returns the image of this iteration; costs nothing until called. From a method: a tensor
         ``(N, C, *spatial)``, detached. From :func:`napari_fidelity.restore_steps`: an
-        :class:`~napari_fidelity.core.arrays.Image` of the block in the measurement's intensity units, float32.
+        :class:`~napari_fidelity.core.arrays.Image` of the block in the measurement's intensity units, float32;
+        of several frames one with an axis ``T``.
     seconds
         Time since the method started.
     block, blocks
-        Which part of a larger image the step belongs to (slice, time point), and how many there are.
+        Which part of a larger image the step belongs to (slice, time point, run of frames), and how many there
+        are.
     position
         Where that part lies along the image's other axes, by letter: ``{"T": 0, "Z": 3}``; empty for a method.
+        Of several frames the first one.
+    frames
+        How many consecutive frames, from ``position["T"]`` on, the part has.
     """
 
     index: int
@@ -54,6 +59,7 @@ class Step(Generic[T]):
     block: int = 0
     blocks: int = 1
     position: Mapping[str, int] = field(default_factory=dict)
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)

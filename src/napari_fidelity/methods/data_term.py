@@ -127,7 +127,7 @@ def image_mask(mask: str | NDArray[np.floating[Any]], first: torch.Tensor) -> to
     Parameters
     ----------
     mask
-        The option.
+        The option; weights of all images of a batch, ``(*n)``, or of each, ``(N, *n)``.
     first
         The network's first output ``(N, C, *n)``.
 
@@ -140,11 +140,12 @@ def image_mask(mask: str | NDArray[np.floating[Any]], first: torch.Tensor) -> to
     """
     if isinstance(mask, str):
         return edge_mask(first) if mask == "edges" else None
-    weights = torch.from_numpy(mask.copy()).to(first)[None, None]
-    if weights.shape[2:] != first.shape[2:]:
+    weights = torch.from_numpy(mask.copy()).to(first)
+    weights = weights[None, None] if weights.ndim < first.ndim - 1 else weights[:, None]  # one for each image
+    if weights.shape[2:] != first.shape[2:] or len(weights) not in (1, len(first)):
         raise ShapeError(
             "The mask does not have the restored image's size",
-            found=f"{tuple(weights.shape[2:])} beside {tuple(first.shape[2:])}",
+            found=f"{tuple(mask.shape)} beside {tuple(first.shape[2:])}",
         )
     if float(weights.min()) < 0 or float(weights.max()) == 0:
         raise OptionError("A mask holds weights from 0 upward, not all 0")

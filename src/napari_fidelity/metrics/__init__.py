@@ -8,14 +8,16 @@ from napari_fidelity.metrics.calibration import Reliability, coverage, reliabili
 from napari_fidelity.metrics.control import MapScore, control_map, evaluate_map
 from napari_fidelity.metrics.data import lr_psnr, noise_left, residual, residual_image
 from napari_fidelity.metrics.fidelity import Squirrel, Whiteness, squirrel, whiteness
+from napari_fidelity.metrics.flicker import Flicker, flicker
 from napari_fidelity.metrics.frc import FRC, checkerboard, frc, split_counts, split_gaussian
 from napari_fidelity.metrics.perceptual import lpips, lpips_available
 from napari_fidelity.metrics.ranking import Sparsification, ause, block_mean, sparsification, spearman
 from napari_fidelity.metrics.reference import psnr, psnr_per_channel, rgb_to_y, ssim
-from napari_fidelity.metrics.table import Row, compare, data_range_of, to_csv
+from napari_fidelity.metrics.table import Row, compare, data_range_of, mean_row, to_csv
 
 __all__ = [
     "FRC",
+    "Flicker",
     "MapScore",
     "Reliability",
     "Row",
@@ -30,10 +32,12 @@ __all__ = [
     "coverage",
     "data_range_of",
     "evaluate_map",
+    "flicker",
     "frc",
     "lpips",
     "lpips_available",
     "lr_psnr",
+    "mean_row",
     "noise_left",
     "psnr",
     "psnr_per_channel",

@@ -39,6 +39,9 @@ class Row:
         Against the measurement: root mean square in its units, and as PSNR in dB.
     lpips
         Against the reference.
+    flicker, flicker_ratio
+        Of a time series: standard deviation over time where nothing moves, in intensity units, and over that of
+        the measurement (:func:`~napari_fidelity.metrics.flicker`).
     notes
         Why a number is missing.
     """
@@ -49,6 +52,8 @@ class Row:
     residual: float = math.nan
     lr_psnr: float = math.nan
     lpips: float = math.nan
+    flicker: float = math.nan
+    flicker_ratio: float = math.nan
     notes: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, str | float | list[str]]:
@@ -61,6 +66,10 @@ class Row:
         if self.notes:
             plain["notes"] = list(self.notes)
         return plain
+
+
+SCORES = tuple(field.name for field in fields(Row) if field.name not in ("name", "notes"))
+"""The numbers of a row."""
 
 
 def compare(
@@ -133,6 +142,19 @@ def compare(
             numbers["lr_psnr"] = 20 * math.log10(data_range / error_size) if error_size else math.inf
         rows.append(Row(name, **numbers, notes=tuple(notes)))
     return rows
+
+
+def mean_row(name: str, rows: Sequence[Row]) -> Row:
+    """Return the means of an image's slices or frames, of those that have the number."""
+    numbers: dict[str, float] = {}
+    notes = list(dict.fromkeys(note for row in rows for note in row.notes))
+    for score in SCORES:
+        values = [value for value in (getattr(row, score) for row in rows) if not math.isnan(value)]
+        if values:
+            numbers[score] = float(np.mean(values))
+        if values and len(values) < len(rows):
+            notes.append(f"{score}: mean of {len(values)} of {len(rows)} slices")
+    return Row(name, **numbers, notes=tuple(notes))
 
 
 def data_range_of(image: ArrayLike) -> float:

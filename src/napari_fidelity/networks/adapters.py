@@ -30,6 +30,7 @@ class _Around(nn.Module):
         super().__init__()
         self.network = network
         self.takes_noise_level = bool(getattr(network, "takes_noise_level", False))
+        self.frames = int(getattr(network, "frames", 1))
 
 
 def innermost(network: object) -> Any:

@@ -40,6 +40,8 @@ class Cut:
         Returns that of the block's result, ``(C, *n)``.
     fold
         Whether the channels run through the network as a batch.
+    alone
+        Whether the block is all that the method is handed. If not, images and masks have the batch first.
     """
 
     recipe: Recipe
@@ -48,6 +50,7 @@ class Cut:
     scaling: Scaling
     shape: Callable[[], Sequence[int]]
     fold: bool = False
+    alone: bool = True
 
     def method(self, judged: NDArray[Any] | None = None) -> Any:
         """Return the recipe's method as it is run on the block.
@@ -92,13 +95,17 @@ class Cut:
                 do="Leave out what was not restored (a run that was stopped ends in empty slices), or mend it",
             )
         part = self.scaling.apply(part)
-        # one image for each of the batch
-        return np.broadcast_to(part, tuple(self.shape()))[:, None] if self.fold and name == "image" else part
+        if name != "image" or (self.alone and not self.fold):
+            return part
+        whole = np.broadcast_to(part, tuple(self.shape()))
+        return whole[:, None] if self.fold else whole[None]  # one image for each of the batch
 
     def _mask(self, mask: NDArray[Any]) -> NDArray[Any]:
         """Return the part of a mask, which all channels share."""
         part = self._part("mask", mask)
-        return part.mean(axis=0) if part.ndim > len(self.recipe.spatial) else part
+        part = part.mean(axis=0) if part.ndim > len(self.recipe.spatial) else part
+        batch = len(self.block.data) if self.fold else 1
+        return part if self.alone else np.broadcast_to(part, (batch, *part.shape))
 
     def _part(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         shape, spatial = tuple(self.shape()), self.recipe.spatial
@@ -121,3 +128,18 @@ class Cut:
             found=str(array.shape),
             do="Give an image on the result's grid",
         )
+
+
+def together(methods: Sequence[Any]) -> Any:
+    """Return one method for several blocks from that of each (:meth:`Cut.method`), images and masks in a batch."""
+    first = methods[0]
+    if len(methods) == 1:
+        return first
+    parts: dict[str, list[Any]] = {name: [getattr(method, name, None) for method in methods] for name in _WHAT}
+    changes: dict[str, Any] = {
+        name: np.concatenate(arrays) for name, arrays in parts.items() if isinstance(arrays[0], np.ndarray)
+    }
+    if isinstance(first, UncertaintyMap):
+        inner = together([method.of for method in methods])
+        changes |= {} if inner is first.of else {"of": inner}
+    return first.replace(**changes) if changes else first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from functools import partial
@@ -9,35 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.blocks import Block, check_depth, planes, to_tensor
+from napari_fidelity.core.blocks import check_depth, planes
 from napari_fidelity.core.device import free_memory, is_out_of_memory
 from napari_fidelity.core.errors import MemoryNeededError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Result, Step
+from napari_fidelity.core.units import units
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
-from napari_fidelity.pipeline._arrays import Cut
+from napari_fidelity.pipeline._frames import Frames
 from napari_fidelity.pipeline._outputs import Assembly, Images
 from napari_fidelity.pipeline._scaling import scaling_of
 from napari_fidelity.pipeline.provenance import provenance
+from napari_fidelity.pipeline.series import adapts, as_run, cost_of, plan_for, without_snapshots
 from napari_fidelity.uncertainty.base import judged_method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Generator
 
     from numpy.typing import DTypeLike, NDArray
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Spatial
+    from napari_fidelity.core.units import Unit
     from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.pipeline.recipe import Recipe
 
     Steps = Generator[Step[Image], str | None, Result[Image]]
 
+log = logging.getLogger(__name__)
+
 
 class BlockRun:
-    """One restoration of one image: slice by slice or volume by volume, time point by time point.
+    """One restoration of one image: slice by slice or volume by volume, each time point alone or several together.
 
     Parameters
     ----------
@@ -63,19 +69,26 @@ class BlockRun:
         measured: str = "",
     ) -> None:
         check_dimensions(recipe, image, operator)
+        recipe = as_run(recipe, image, network)
         self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
-        self.judged, self.measured = judged, measured
+        self.measured = measured
         self.threads = recipe.threads if device.type == "cpu" else None
-        self.channels = recipe.channels_of(image)
-        self.blocks = planes(image, recipe.spatial, self.channels)
+        channels = recipe.channels_of(image)
+        self.blocks = planes(image, recipe.spatial, channels)
+        self.plan = plan_for(recipe, image, network)
+        self.units = units(self.blocks, self.plan.core, self.plan.context)
         self.scaling = scaling_of(recipe, image, self.blocks, operator, device)
-        self.assembly = Assembly(recipe, operator, len(self.blocks[0].data), self.channels)
+        self.assembly = Assembly(recipe, operator, len(self.blocks[0].data), channels)
         self.ends = recipe.last_iterations
-        self.network, self.fold = adapted(network, len(self.blocks[0].data), recipe.method, operator)
-        self.seen = None
+        self.network, fold = adapted(network, len(self.blocks[0].data), recipe.method, operator)
+        seen = None
         if observed is not None and not observed.all():
-            seen = image.replace(data=observed.astype(np.uint8))
-            self.seen = planes(seen, recipe.spatial, self.channels)
+            seen = planes(image.replace(data=observed.astype(np.uint8)), recipe.spatial, channels)
+        self.frames = Frames(
+            recipe, image, operator, device, self.blocks, self.scaling, self.assembly, fold, seen, judged
+        )
+        for unit in self.units:
+            self.frames.noise(unit)  # what cannot be said of frames together is told before the first has run
 
     def told(self, noise: Noise | None) -> Network | None:
         """Return the network; one that takes the operator is told the noise of a block, too."""
@@ -83,14 +96,8 @@ class BlockRun:
 
         return self.network.with_noise(noise) if isinstance(self.network, WithOperator) else self.network
 
-    def _folded(self, y: torch.Tensor) -> torch.Tensor:
-        return y.movedim(1, 0).contiguous() if self.fold else y
-
-    def _unfolded(self, x: torch.Tensor) -> torch.Tensor:
-        return x.movedim(0, 1) if self.fold else x
-
     def steps(self, dtype: DTypeLike, started: float, told: Recipe | None = None) -> Steps:
-        """Yield the steps of every block; return the assembled image.
+        """Yield the steps of every unit; return the assembled image.
 
         Parameters
         ----------
@@ -102,62 +109,62 @@ class BlockRun:
             The recipe that goes into the record, if not the one that is run.
         """
         self._check_memory()
+        self._say_cost()
         images = Images(self.assembly, self.image, self.scaling, dtype)
         results: list[Result[torch.Tensor]] = []
         asked = ""
-        for number, block in enumerate(self.blocks[: len(self.ends or self.blocks)]):
+        for number, unit in enumerate(self.units[: len(self.ends or self.units)]):
             try:
-                result, asked = yield from self._block(number, block)
+                result, asked = yield from self._unit(number, unit)
             except (RuntimeError, MemoryError) as error:
-                raise self._named(error, block) from error
-            images.add(
-                block,
-                self._unfolded(result.image),
-                {name: self._unfolded(tensor) for name, tensor in result.maps.items()},
-            )
-            kept = result.snapshots if len(self.blocks) == 1 else {}
+                raise self._named(error, unit) from error
+            self.frames.add(images, unit, result)
+            kept = result.snapshots if self._keeps_snapshots else {}
             results.append(replace(result, image=torch.empty(0), snapshots=kept, maps={}, network=None))
             if asked:
                 break
         seconds = time.perf_counter() - started
-        record = provenance(
-            told or self.recipe, results, self.device, seconds, len(self.blocks), asked=bool(asked)
-        )
+        record = provenance(told or self.recipe, results, self.device, seconds, len(self.units), asked=bool(asked))
         record["measurement"] = {"sha256": self.measured}
+        if len(self.units) < len(self.blocks) or self.plan.context:
+            record["series"] = {"core": self.plan.core, "context": self.plan.context}
         history = tuple(replace(entry, block=n) for n, result in enumerate(results) for entry in result.history)
-        snapshots = self._snapshots(results[0], dtype) if len(self.blocks) == 1 else {}
-        reason = _reason(results, len(self.blocks), "volumes" if "Z" in self.recipe.spatial else "slices")
+        snapshots = self.frames.snapshots(results[0], self.units[0], dtype) if self._keeps_snapshots else {}
+        reason = _reason(results, len(self.units), self._what_units_are())
         image, maps = images.finished(record)
         return Result(image, history, reason, seconds, record, snapshots, maps)
 
-    def task(self, number: int) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Return the measurement of a block, and what else :meth:`Method.steps` is told of it."""
-        block = self.blocks[number]
-        own, noise = self.scaling.at(block.index), self.recipe.noise
-        weights = None
-        if self.seen is not None:
-            seen = torch.from_numpy(self.seen[number].data.astype(np.float32))
-            weights = self._folded(seen[None].to(self.device))
-        known = {
-            "noise": None if noise is None else noise.rescale(float(own.offset.mean()), float(own.gain.mean())),
-            "stop": self.recipe.stop,
-            "weights": weights,
-            "rng": self.recipe.seed + number,
-        }
-        return self._folded(to_tensor(block, self.scaling, self.device)), known
+    @property
+    def _keeps_snapshots(self) -> bool:
+        return len(self.blocks) == 1
 
-    def _block(
-        self, number: int, block: Block
+    def _what_units_are(self) -> str:
+        if len(self.units) < len(self.blocks):
+            return "runs of frames"
+        return "volumes" if "Z" in self.recipe.spatial else "slices"
+
+    def _say_cost(self) -> None:
+        length = self.image.sizes.get("T", 1)
+        if length > 1 and self.recipe.method.reads_measurement and adapts(self.recipe.method):
+            cost = cost_of(self.plan, length, len(self.blocks) // length)
+            log.info("A time series of %d: %s", length, cost.in_words(judged_method(self.recipe.method)))
+
+    def task(self, number: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return the measurement of a unit, and what else :meth:`Method.steps` is told of it."""
+        return self.frames.task(self.units[number], seed=self.recipe.seed + number)
+
+    def _unit(
+        self, number: int, unit: Unit
     ) -> Generator[Step[Image], str | None, tuple[Result[torch.Tensor], str]]:
         y, known = self.task(number)
-        own = self.scaling.at(block.index)
-        cut = Cut(self.recipe, self.image, block, own, partial(self._result_shape, y), self.fold)
-        inner = cut.method(self.judged).steps(y, self.operator, self.told(known["noise"]), **known)
+        method = self.frames.method(unit, y)
+        method = method if self._keeps_snapshots else without_snapshots(method)
+        inner = method.steps(y, self.operator, self.told(known["noise"]), **known)
         asked = reply = None
         try:
             while True:
                 step = inner.send(reply) if reply is not None else next(inner)
-                reply = yield self._step(step, number, block)
+                reply = yield self._step(step, number, unit)
                 asked = asked or reply
                 reply = reply or self._ended(number, step)
         except StopIteration as end:
@@ -184,12 +191,6 @@ class BlockRun:
                 "device",
             )
 
-    def _result_shape(self, y: torch.Tensor) -> tuple[int, ...]:
-        """Return the shape ``(C, *n)`` of the result that belongs to a block."""
-        from napari_fidelity.methods._start import image_shape  # not before it runs: it loads torch
-
-        return image_shape(self._unfolded(y), self.operator)[1:]
-
     def _ended(self, number: int, step: Step[torch.Tensor]) -> str | None:
         """Return a reason to stop where the run that the recipe replays was ended."""
         at_the_end = step.total is not None and step.index + 1 >= step.total
@@ -197,7 +198,7 @@ class BlockRun:
             return None
         return f"ended at iteration {step.index}, as in the recipe"
 
-    def _named(self, error: Exception, block: Block) -> Exception:
+    def _named(self, error: Exception, unit: Unit) -> Exception:
         """Return an error as the user is told of it: memory that ran out has remedies."""
         if not is_out_of_memory(error):
             return error
@@ -206,34 +207,25 @@ class BlockRun:
         remedies = ["Crop the image"]
         if "Z" in self.recipe.spatial:
             remedies.append("work slice by slice (spatial: YX)")
+        if len(unit.numbers) > 1:
+            remedies.append("take fewer frames at once (series: frame)")
         if judged_method(self.recipe.method).kind == "finetune":
             remedies.append("let only the last layer move (parameters: last)")
-        size = " × ".join(str(n) for n in block.data.shape[1:])
+        size = " × ".join(str(n) for n in self.blocks[0].data.shape[1:])
+        frames = f"{len(unit.numbers)} frames" if len(unit.numbers) > 1 else "an image"
         return MemoryNeededError(
-            f"Memory ran out on {self.device} for an image of {size} pixels",
+            f"Memory ran out on {self.device} for {frames} of {size} pixels",
             do=", ".join([*remedies, "choose a smaller network, or another device"]),
         )
 
-    def _step(self, step: Step[torch.Tensor], number: int, block: Block) -> Step[Image]:
-        """Return a method's step as one of the whole image's, whose estimate is an image of the block."""
-        estimate = partial(self._shown, step.estimate, block)
-        blocks = len(self.blocks)
+    def _step(self, step: Step[torch.Tensor], number: int, unit: Unit) -> Step[Image]:
+        """Return a method's step as one of the whole image's, whose estimate is an image of the unit's frames."""
+        kept = unit.kept()
+        estimate = partial(self.frames.shown, step.estimate, unit)
+        where, of = self.blocks[kept[0]].index, len(self.units)
         return Step(
-            step.index, step.total, step.loss, step.scores, estimate, step.seconds, number, blocks, block.index
+            step.index, step.total, step.loss, step.scores, estimate, step.seconds, number, of, where, len(kept)
         )
-
-    def _shown(self, estimate: Callable[[], torch.Tensor], block: Block) -> Image:
-        # A block that is an image of its own, which lies nowhere along other axes, is put together like any other.
-        template = _part(self.image, block.index)
-        whole = replace(block, index={})
-        scaling = self.scaling.at(block.index)
-        return self.assembly.one(template, scaling, np.float32, whole, self._unfolded(estimate()))
-
-    def _snapshots(self, result: Result[torch.Tensor], dtype: DTypeLike) -> dict[int, Image]:
-        return {
-            index: self.assembly.one(self.image, self.scaling, dtype, self.blocks[0], self._unfolded(tensor))
-            for index, tensor in result.snapshots.items()
-        }
 
 
 def check_dimensions(recipe: Recipe, image: Image, operator: LinearOperator | None) -> None:
@@ -276,12 +268,6 @@ def adapted(
     fold = getattr(network, "n_channels", None) not in (None, channels)
     network = for_unit_range(network)
     return (for_gray(network) if fold else network), fold
-
-
-def _part(image: Image, index: Mapping[str, int]) -> Image:
-    """Return the part of an image at a position along some of its axes, without these axes; a view."""
-    axes = "".join(axis for axis in image.axes if axis not in index)
-    return image.replace(data=image.data[tuple(index.get(axis, slice(None)) for axis in image.axes)], axes=axes)
 
 
 def _reason(results: list[Result[torch.Tensor]], blocks: int, what: str) -> str:

@@ -14,7 +14,7 @@ from napari_fidelity.pipeline.recipe import outputs_of
 from napari_fidelity.uncertainty.base import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
     from numpy.typing import DTypeLike
@@ -130,6 +130,19 @@ class Images:
             if name in images
         }
         return maps[main], maps
+
+
+def clip(frames: Sequence[Image], template: Image) -> Image:
+    """Return consecutive frames as one image, whose first axis is ``T``; a single one as it is.
+
+    The template is the image that they are a part of.
+    """
+    first = frames[0]
+    if len(frames) == 1:
+        return first
+    times = {axis: size for axis, size in template.pixel_size.items() if axis == "T"}
+    data = np.stack([frame.data for frame in frames])
+    return first.replace(data=data, axes="T" + first.axes, pixel_size={**first.pixel_size, **times})
 
 
 def described(name: str, output: Output) -> dict[str, str]:

@@ -13,7 +13,7 @@ from napari_fidelity.core.scaling import Scaling, fit_scaling, own_axes
 from napari_fidelity.operators.base import Operator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Block
@@ -74,6 +74,26 @@ def scaling_of(
     return Scaling(
         offset=np.zeros(gain.shape), gain=np.where(gain > 0, gain, 1.0), axes=own, mode=mode, scope=recipe.scope
     )
+
+
+def common_scaling(scaling: Scaling, positions: Sequence[Mapping[str, int]]) -> Scaling:
+    """Return the scaling that blocks at several positions have in common.
+
+    Raises
+    ------
+    OptionError
+        If each has its own: a noise model in intensity units then has another strength in each of them.
+    """
+    first, *others = (scaling.at(position) for position in positions)
+    for other in others:
+        if not (np.array_equal(first.offset, other.offset) and np.array_equal(first.gain, other.gain)):
+            raise OptionError(
+                "Frames that are scaled one by one have no noise model in common, and are to be restored together",
+                found=f"scope: {scaling.scope}",
+                do="Set scope to series, or series to frame with a network that looks at single images, or leave "
+                "the noise out",
+            )
+    return first
 
 
 def _brightness(y: torch.Tensor, operator: Operator, percentile: float) -> float:

@@ -10,6 +10,7 @@ from napari_fidelity.core.blocks import planes
 from napari_fidelity.core.errors import OptionError, ShapeError
 from napari_fidelity.core.step import drain
 from napari_fidelity.pipeline.assessment import map_recipe
+from napari_fidelity.pipeline.recipe import Recipe
 from napari_fidelity.pipeline.report import scores_by_block
 from napari_fidelity.pipeline.restoration import run_recipe
 from napari_fidelity.uncertainty import Pair, calibrate
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from napari_fidelity.core.blocks import Channels, Spatial
     from napari_fidelity.core.step import Result, Step
     from napari_fidelity.methods.base import Network
-    from napari_fidelity.pipeline.recipe import Recipe
     from napari_fidelity.uncertainty import Calibration, UncertaintyMap
 
 
@@ -84,10 +84,11 @@ def calibrate_images(
                 "A true image must have the shape and axes of its restored one",
                 found=f"{truth.shape} ({truth.axes}) beside {restored.shape} ({restored.axes})",
             )
-        mapped = run_recipe(full, measurement, network, device=device, judged=restored, trust=trust)
-        shown = drain(mapped, look)
-        model = (shown.provenance["recipe"].get("model") or {}).get("sha256")
-        found += _pairs(restored, shown, truth, full.spatial, full.channels_of(measurement))
+        shown = drain(run_recipe(full, measurement, network, device=device, judged=restored, trust=trust), look)
+        # it names the model's hash, and channels that went one by one
+        made = Recipe.from_plain(shown.provenance)
+        model = None if made.model is None else made.model.sha256
+        found += _pairs(restored, shown, truth, full.spatial, made.channels_of(measurement))
     options = full.method
     assert isinstance(options, DeviationMap)
     return calibrate(found, options, operator=recipe.operator, model=model)
@@ -98,8 +99,9 @@ def _pairs(
 ) -> list[Pair]:
     """Return an image's blocks with their maps beside the truth; those of which nothing is known are left out."""
     images = (restored, shown.maps["std"], truth.replace(data=np.asarray(truth.data, np.float64)))
-    blocks = zip(*(planes(image, spatial, channels) for image in images), strict=True)
-    scores = scores_by_block(shown)
+    parts = [planes(image, spatial, channels) for image in images]
+    blocks = zip(*parts, strict=True)
+    scores = scores_by_block(shown, parts[0])
     return [
         Pair(estimate.data, std.data, true.data, scores[number])
         for number, (estimate, std, true) in enumerate(blocks)

@@ -14,6 +14,7 @@ from napari_fidelity.core.device import choose_device, free_memory
 from napari_fidelity.pipeline._blocks import adapted, check_dimensions
 from napari_fidelity.pipeline.recipe import outputs_of
 from napari_fidelity.pipeline.restoration import check_dtype, load_reference, model_of
+from napari_fidelity.pipeline.series import as_run, cost_of, plan_for, without_snapshots
 from napari_fidelity.uncertainty import Ensemble
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def memory_needed(
     reference = model_of(recipe)
     if network is None and reference is not None:
         network = load_reference(reference, trust=trust)
+    recipe = as_run(recipe, image, network)
     written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
     kinds = [output.quantity for output in outputs_of(recipe).values()] or ["intensity"]
     # differences and ratios are float32 whatever is asked for; all count as if they lay on the result's grid
@@ -100,12 +102,16 @@ def memory_needed(
     size = prod(result_sizes(recipe, image).values()) * each
     measured = [image.sizes[axis] for axis in recipe.spatial]
     channels = image.sizes.get(channel_axis(image.axes, recipe.channels_of(image)), 1)
+    frames = cost_of(plan_for(recipe, image, network), image.sizes.get("T", 1)).at_once
     network, fold = adapted(network, channels, recipe.method, recipe.operator)
-    shape = (channels, 1, *measured) if fold else (1, channels, *measured)
+    shape = (frames * channels, 1, *measured) if fold else (frames, channels, *measured)
     method = recipe.method.trusting() if trust and isinstance(recipe.method, Ensemble) else recipe.method
     made = shape
     if recipe.operator is not None:
         made = (shape[0], recipe.operator.image_channels(shape[1]), *recipe.operator.image_shape(measured))
+    method = recipe.method
+    if prod(image.shape) > channels * prod(measured):
+        method = without_snapshots(method)
     return Memory(
         image=size,
         method=method.memory(shape, network, where, made),

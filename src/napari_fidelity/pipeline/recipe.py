@@ -15,6 +15,7 @@ from napari_fidelity.core.options import Options
 from napari_fidelity.core.scaling import Mode, Scope
 from napari_fidelity.methods import AnyMethod, FineTune
 from napari_fidelity.operators import AnyNoise, AnyOperator
+from napari_fidelity.pipeline.series import Series
 from napari_fidelity.stopping import AnyRule
 from napari_fidelity.uncertainty import AnyMap, UncertaintyMap
 
@@ -69,6 +70,12 @@ class Recipe(Options):
     spatial: Spatial = Field(
         "YX", description="Work slice by slice (YX), or on whole volumes in 3-D (ZYX), where the method can."
     )
+    series: Series = Field(
+        "auto",
+        description="What a network is adapted to in a time series (T): every frame on its own, a window of "
+        "consecutive frames (as many as a video network looks at, else 5), or the whole series once. auto: every "
+        "frame on its own; with a video network, windows.",
+    )
     nonfinite: Literal["error", "mask"] = Field(
         "error", description="NaN and infinity: refuse them, or take them as unobserved pixels."
     )
@@ -81,8 +88,8 @@ class Recipe(Options):
     last_iterations: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None,
         min_length=1,
-        description="Where the user or the clock ended a stack: the last iteration of each slice that was begun; "
-        "those after it are left empty. Left out, every slice ends by the stopping rule.",
+        description="Where the user or the clock ended a stack: the last iteration of each slice (or run of "
+        "frames) that was begun; those after it are left empty. Left out, every slice ends by the stopping rule.",
     )
     software: dict[str, str] = Field({}, description="Versions the result was made with.")
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_fidelity.core.blocks import planes
 from napari_fidelity.core.errors import OptionError, ShapeError
+from napari_fidelity.core.units import units
 from napari_fidelity.metrics import coverage, evaluate_map, reliability, squirrel, whiteness, width
 from napari_fidelity.pipeline._observed import observed_part
 
@@ -127,9 +128,19 @@ def check_truth(truth: Image, restored: Image) -> None:
         )
 
 
-def scores_by_block(result: Result[Image]) -> dict[int, Report]:
-    """Return the scores that each slice or volume of a run ended with, by its number."""
-    return {record.block: dict(record.scores) for record in result.history}
+def scores_by_block(result: Result[Image], blocks: Sequence[Block]) -> dict[int, Report]:
+    """Return the scores that each slice or volume of a run ended with, by its number.
+
+    Frames that were restored together have the same; ``blocks`` are all slices or volumes of the image.
+    """
+    together = result.provenance.get("series", {})
+    scores = {record.block: dict(record.scores) for record in result.history}
+    return {
+        number: scores[at]
+        for at, unit in enumerate(units(blocks, **together))
+        if at in scores
+        for number in unit.kept()
+    }
 
 
 def means(numbers: Sequence[Mapping[str, float | None]]) -> Report:

@@ -40,7 +40,7 @@ _COMMANDS: dict[type[Method], str] = {
     DIP: "reconstruct",
     DeepRED: "reconstruct",
 }
-_FORMATION = ("scaling", "scope", "channels", "nonfinite", "spatial")
+_FORMATION = ("scaling", "scope", "channels", "series", "nonfinite", "spatial")
 _NO_EFFECT = ("kind", "snapshots")  # on the image
 
 

@@ -78,7 +78,8 @@ def restore(
     on_step
         Called with each step; a string it returns ends the run with the best image so far.
     settings
-        Further fields of :class:`Recipe`: ``scaling``, ``scope``, ``channels``, ``spatial``, ``nonfinite``.
+        Further fields of :class:`Recipe`: ``scaling``, ``scope``, ``channels``, ``spatial``, ``series``,
+        ``nonfinite``.
 
     Returns
     -------
@@ -118,9 +119,9 @@ def restore_steps(
     Yields
     ------
     Step
-        ``block``, ``blocks`` and ``position`` tell which slice or time point it belongs to; ``estimate()`` is the
-        :class:`Image` of that slice or volume (axes such as ``YX``, ``YXS`` or ``CZYX``), float32, on its own
-        grid.
+        ``block``, ``blocks``, ``position`` and ``frames`` tell which slice, or which time points, it belongs to;
+        ``estimate()`` is the :class:`Image` of that slice or volume (axes such as ``YX``, ``YXS`` or ``CZYX``), of
+        several frames with ``T`` first, float32, on its own grid.
 
     Returns
     -------

@@ -152,7 +152,7 @@ def over_networks(task: Task, names: Sequence[str], trust: bool = False) -> list
     Raises
     ------
     OptionError
-        If the method takes no network, or these are fewer than two.
+        If the method takes no network, these are fewer than two, or they look at different numbers of frames.
     FidelityError
         What :func:`napari_fidelity.load_model` raises.
     """
@@ -161,12 +161,20 @@ def over_networks(task: Task, names: Sequence[str], trust: bool = False) -> list
             f"{type(task.method).__name__} takes no network", do="Choose an ensemble over seeds or views"
         )
     unique: dict[Any, Member] = {}
+    windows: set[int] = set()
     for load in loaders(task.model, names, task.y.device, trust):
         network = load()  # now, one after the other: a damaged file is told of before the first one has run
         info = getattr(innermost(network), "info", None)
         same = info.sha256 if info is not None and info.sha256 else id(network)
+        windows.add(getattr(network, "frames", 1))
         unique.setdefault(same, Member(partial(_run_with, task, load), partial(_like, task.y.shape)))
         del network
+    if len(windows) > 1:
+        raise OptionError(
+            "A network for video and one for single images make no ensemble: they are shown different frames",
+            found=f"windows of {' and '.join(map(str, sorted(windows)))} frames",
+            do="Take networks with one window",
+        )
     if len(unique) < 2:
         raise OptionError(
             "An ensemble needs at least two different networks", found=str(len(unique)), do="Name more in 'models'"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.widgets._flicker import flicker_scores
 from napari_fidelity.widgets._news import News
 from napari_fidelity.widgets._slices import Stopped, at, in_words, pixels, positions
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from napari_fidelity.widgets._layers import Source
 
     Index = Mapping[str, int]
-
-NUMBERS = ("psnr", "ssim", "lpips", "residual", "lr_psnr")
-"""The scores of a :class:`~napari_fidelity.metrics.Row`."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,22 @@ class Comparison:
                 name = source.name if len(indices) == 1 else f"{source.name} {in_words(index)}"
                 rows.append(self._row(name, replace(source, index=index), data_range, perceptual))
                 done += 1
-            scored.append(Scored(rows[0]) if len(rows) == 1 else Scored(_mean(source.name, rows), tuple(rows)))
+            try:
+                scored.append((yield from self._scored(source, rows)))
+            except Stopped:
+                return Scores(tuple(scored), data_range, stopped=True)
         return Scores(tuple(scored), data_range)
+
+    def _scored(self, source: Source, rows: Sequence[Row]) -> Generator[News, str | None, Scored]:
+        """Return the scores of a layer from those of its slices, with its flicker if it is a time series."""
+        from napari_fidelity import metrics
+
+        if len(rows) == 1:
+            return Scored(rows[0])
+        measured = self.measurement if getattr(self.operator, "shares_grid", True) else None
+        value, ratio = yield from flicker_scores(source, self.reference, measured)
+        mean = replace(metrics.mean_row(source.name, rows), flicker=value, flicker_ratio=ratio)
+        return Scored(mean, tuple(rows))
 
     def _row(self, name: str, source: Source, data_range: float, perceptual: bool) -> Row:
         """Score one slice; what cannot be had becomes a note, and the rest stands."""
@@ -190,18 +202,3 @@ def load_libraries() -> None:
     from napari_fidelity import metrics
 
     metrics.lpips_available()  # imports it where it is installed
-
-
-def _mean(name: str, rows: Sequence[Row]) -> Row:
-    """Return the mean of a layer's slices, of those that have the number."""
-    from napari_fidelity.metrics import Row
-
-    numbers: dict[str, float] = {}
-    notes = list(dict.fromkeys(note for row in rows for note in row.notes))
-    for score in NUMBERS:
-        values = [value for value in (getattr(row, score) for row in rows) if not math.isnan(value)]
-        if values:
-            numbers[score] = float(np.mean(values))
-        if values and len(values) < len(rows):
-            notes.append(f"{score}: mean of {len(values)} of {len(rows)} slices")
-    return Row(name, **numbers, notes=tuple(notes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import FidelityError, ModelFileError
@@ -37,7 +38,8 @@ class Correction(Maker):
         }
         self.model.changed.connect(self._model_changed)
         self.method.changed.connect(self.advise)
-        dock.axes.changed.connect(self.advise)
+        dock.axes.changed.connect(self._layer_changed)
+        self._series_changed()
 
     def recipe_parts(self, source: Source, operator: Operator) -> dict[str, Any]:
         """Return method and network; errors as :meth:`Maker.recipe_parts`."""
@@ -88,8 +90,23 @@ class Correction(Maker):
             said = ""
         set_note(self.advice, said)
 
-    def _model_changed(self) -> None:
+    def _layer_changed(self) -> None:
         self.advise()
+        self._series_changed()
+
+    def _series_changed(self) -> None:
+        """Offer ways through a time series where there is one, with what each costs."""
+        try:
+            source = self.dock.source()
+        except FidelityError:
+            self.method.series.set_series(1, 1, 1)
+            return
+        length = dict(zip(source.axes, source.shape, strict=True)).get("T", 1)
+        slices = prod(n for axis, n in zip(source.axes, source.shape, strict=True) if axis in "ZT")
+        self.method.series.set_series(length, slices // length, self.model.info.frames if self.model.info else 1)
+
+    def _model_changed(self) -> None:
+        self._layer_changed()
         if self.dock.maker is not self:
             return
         if self.model.scale:

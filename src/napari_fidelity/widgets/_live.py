@@ -39,9 +39,12 @@ class Frame:
         """Return the axes of the whole result that a block is part of."""
         return result_axes(self.axes, block.axes, position)
 
-    def filled(self, block: Image, axes: str, values: NDArray[Any], where: tuple[Any, ...]) -> Image:
+    def filled(
+        self, block: Image, position: Mapping[str, int], axes: str, values: NDArray[Any], where: tuple[Any, ...]
+    ) -> Image:
         """Return the whole result with one block alone; what has not been restored yet is NaN."""
-        lengths = {**self.sizes, **block.sizes}
+        own = {axis: length for axis, length in block.sizes.items() if axis not in position}
+        lengths = {**self.sizes, **own}
         data = np.full([lengths[axis] for axis in axes], np.nan, np.float32)
         data[where] = values
         return block.replace(
@@ -79,7 +82,7 @@ class LiveLayer:
         block
             What the method thinks of the block now.
         position
-            Where it lies along the other axes, by letter.
+            Where it lies along the other axes, by letter; along one that the block has too, where it begins.
         measured
             The frame of the measurement it is a part of.
         """
@@ -87,7 +90,7 @@ class LiveLayer:
         values, where = _placed(block, axes, position)
         if not self._begun:
             self._begun = True
-            whole = measured.filled(block, axes, values, where)
+            whole = measured.filled(block, position, axes, values, where)
             self._add(whole)
         elif self.shown and self.layer is not None:
             self.layer.data[where] = values
@@ -114,5 +117,12 @@ class LiveLayer:
 def _placed(block: Image, axes: str, position: Mapping[str, int]) -> tuple[NDArray[Any], tuple[Any, ...]]:
     """Return a block's values in the order of the layer's axes, and the index they belong at."""
     order = [block.axes.index(axis) for axis in axes if axis in block.axes]
-    where = tuple(position.get(axis, slice(None)) for axis in axes)
-    return block.data.transpose(order), where
+    lengths = block.sizes
+
+    def along(axis: str) -> int | slice:
+        first = position.get(axis)
+        if first is None:
+            return slice(None)
+        return slice(first, first + lengths[axis]) if axis in lengths else first
+
+    return block.data.transpose(order), tuple(along(axis) for axis in axes)

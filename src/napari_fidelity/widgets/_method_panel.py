@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari_fidelity.widgets._dock import LazyFold
 from napari_fidelity.widgets._recipe_panel import RecipePanel
+from napari_fidelity.widgets._series import SeriesChoice
 from napari_fidelity.widgets._unsuited import Unsuited
 from napari_fidelity.widgets._weights import Weights
 
@@ -51,9 +52,11 @@ class MethodPanel(RecipePanel):
         self.weights = Weights(viewer)
         self.masking = LazyFold("Weights of the pixels", lambda: self.weights)
         self._untrainable = ""
+        self.series = SeriesChoice()
         self.unsuited = Unsuited()
         self.unsuited.projection_wanted.connect(self.use_projection)
-        self.lay_out(first=(self.unsuited,), advanced=(self.masking,))
+        self.lay_out(first=(self.unsuited, self.series), advanced=(self.masking,))
+        self.series.changed.connect(self.changed)
 
     def method(self, image_shape: Sequence[int], measured_shape: Sequence[int]) -> Method:
         """Return the method for an image of a shape.
@@ -67,6 +70,10 @@ class MethodPanel(RecipePanel):
         if method.kind != "finetune":
             return method
         return method.replace(mask=self.weights.mask(image_shape, measured_shape))
+
+    def recipe_fields(self) -> dict[str, Any]:
+        """Return the fields of a recipe about intensities, channels, the seed and time series."""
+        return {**super().recipe_fields(), "series": self.series.value()}
 
     def set_untrainable(self, reason: str) -> None:
         """Say why the network cannot be fine-tuned, as long as that is what is chosen; empty if it can."""
@@ -89,6 +96,7 @@ class MethodPanel(RecipePanel):
     def set_recipe(self, recipe: Recipe) -> None:
         """Show the settings of a recipe."""
         super().set_recipe(recipe)
+        self.series.set_value(recipe.series)
         if recipe.method.kind == "finetune":
             self.weights.set_mask(recipe.method.mask)
 
@@ -117,6 +125,7 @@ class MethodPanel(RecipePanel):
     def show_for(self, method: Any) -> None:
         """Show what belongs to a method, and hide what does not."""
         super().show_for(method)
+        self.series.set_method(method)
         self.masking.setVisible(method.kind == "finetune")
         self.unsuited.say(self._untrainable if method.kind == "finetune" else "")
         self.options.setVisible(method.kind != "apply")

@@ -178,10 +178,14 @@ def _needs(request: Request, recipe: Recipe, image: Image, network: LoadedNetwor
         raise MemoryNeededError(
             f"This run needs {words}",
             found=f"{gigabytes(need.free)} free",
-            do=f"{_LESS[recipe.method.reads_measurement]}, or raise the memory limit if one is set in the "
-            "preferences",
+            do=f"{_fewer_frames(recipe)}{_LESS[recipe.method.reads_measurement]}, or raise the memory limit if "
+            "one is set in the preferences",
         )
     return News("needs", value=f"Needs {words}", text=f"Needs {words}", keep=True)
+
+
+def _fewer_frames(recipe: Recipe) -> str:
+    return "Adapt to each frame of the series, " if recipe.series in ("window", "whole") else ""
 
 
 def _network_output(
@@ -276,6 +280,10 @@ def _step_news(
 
 
 def _slice_words(step: Step[Image]) -> str:
+    if step.frames > 1:
+        first = step.position["T"] + 1
+        part = f", part {step.block + 1} of {step.blocks}" if step.blocks > 1 else ""
+        return f", frames {first}–{first + step.frames - 1}{part}"
     return f", slice {step.block + 1} of {step.blocks}" if step.blocks > 1 else ""
 
 

@@ -56,6 +56,11 @@ COLUMNS = (
         "lr_psnr", "LR-PSNR ↑", 2, True,
         "The data residual as a signal-to-noise ratio, in dB. Higher agrees better with the measurement.",
     ),
+    Column(
+        "flicker", "Flick. ↓", 4, False,
+        "Flicker of a time series: standard deviation over time where nothing moves, in intensity units. Lower is "
+        "steadier; an image that never changes has none, so look at the others too.",
+    ),
 )  # fmt: skip
 """What the table shows, from left to right."""
 
@@ -219,7 +224,10 @@ def _numbers(head: str, row: Row, best: dict[str, float] | None = None) -> QTree
     for i, column in enumerate(COLUMNS, 1):
         value = getattr(row, column.score)
         item.setTextAlignment(i, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        item.setToolTip(i, column.meaning if not math.isnan(value) else "\n".join(row.notes) or column.meaning)
+        meaning = column.meaning
+        if column.score == "flicker" and not math.isnan(row.flicker_ratio):
+            meaning += f" Here {row.flicker_ratio:.3g} times that of the enlarged measurement."
+        item.setToolTip(i, meaning if not math.isnan(value) else "\n".join(row.notes) or meaning)
         if best is not None and value == best[column.score]:
             font = item.font(i)
             font.setBold(True)
@@ -228,12 +236,12 @@ def _numbers(head: str, row: Row, best: dict[str, float] | None = None) -> QTree
 
 
 def _cell(column: Column, value: float) -> str:
-    """Return a number as it is read: of a residual four digits, whatever its units."""
+    """Return a number as it is read: of those in intensity units four digits, whatever these are."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞"
-    return f"{value:.4g}" if column.score == "residual" else f"{value:.{column.digits}f}"
+    return f"{value:.4g}" if column.score in ("residual", "flicker") else f"{value:.{column.digits}f}"
 
 
 def _best(column: Column, rows: list[Row]) -> float:
