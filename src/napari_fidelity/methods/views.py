@@ -10,7 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
+
+    from napari_fidelity.operators.local import Box
 
 
 VIEWS = (0, 3, 5, 6, 1, 2, 4, 7)
@@ -29,3 +33,23 @@ def from_view(x: torch.Tensor, view: int) -> torch.Tensor:
     x = x.transpose(-2, -1) if view & 4 else x
     axes = [axis for bit, axis in ((1, -2), (2, -1)) if view & bit]
     return x.flip(axes) if axes else x
+
+
+def box_to_view(box: Box, shape: Sequence[int], view: int) -> Box:
+    """Return where a part of an image of spatial shape ``(H, W)`` lies after :func:`to_view`."""
+    rows, columns = _flipped(box, shape, view)
+    return (columns, rows) if view & 4 else (rows, columns)
+
+
+def box_from_view(box: Box, shape: Sequence[int], view: int) -> Box:
+    """Undo :func:`box_to_view`; the shape is that before the view, too."""
+    rows, columns = box
+    return _flipped((columns, rows) if view & 4 else (rows, columns), shape, view)
+
+
+def _flipped(box: Box, shape: Sequence[int], view: int) -> Box:
+    rows, columns = (
+        (n - stop, n - start) if view & bit else (start, stop)
+        for bit, (start, stop), n in zip((1, 2), box, shape, strict=True)
+    )
+    return rows, columns

@@ -20,17 +20,19 @@ from napari_fidelity.pipeline._arrays import Cut
 from napari_fidelity.pipeline._outputs import Assembly, Images
 from napari_fidelity.pipeline._scaling import scaling_of
 from napari_fidelity.pipeline.provenance import provenance
-from napari_fidelity.uncertainty.base import judged_method
+from napari_fidelity.uncertainty.base import UncertaintyMap, judged_method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Spatial
+    from napari_fidelity.methods import AnyMethod
     from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.pipeline.recipe import Recipe
+    from napari_fidelity.uncertainty import AnyMap
 
     Steps = Generator[Step[Image], str | None, Result[Image]]
 
@@ -62,7 +64,7 @@ class BlockRun:
         measured: str = "",
     ) -> None:
         check_dimensions(recipe, image, operator)
-        self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
+        self.image, self.operator, self.device = image, operator, device
         self.judged, self.measured = judged, measured
         self.threads = recipe.threads if device.type == "cpu" else None
         self.channels = recipe.channels_of(image)
@@ -71,10 +73,16 @@ class BlockRun:
         self.assembly = Assembly(recipe, operator, len(self.blocks[0].data), self.channels)
         self.ends = recipe.last_iterations
         self.network, self.fold = adapted(network, len(self.blocks[0].data), recipe.method)
+        shape = self._folded_shape(self.blocks[0])
+        self.recipe = recipe.replace(method=settled(recipe.method, shape, self.network, device))
         self.seen = None
         if observed is not None and not observed.all():
             seen = image.replace(data=observed.astype(np.uint8))
             self.seen = planes(seen, recipe.spatial, self.channels)
+
+    def _folded_shape(self, block: Block) -> tuple[int, ...]:
+        channels, *measured = block.data.shape
+        return (channels, 1, *measured) if self.fold else (1, channels, *measured)
 
     def _folded(self, y: torch.Tensor) -> torch.Tensor:
         return y.movedim(1, 0).contiguous() if self.fold else y
@@ -266,6 +274,16 @@ def adapted(network: Network | None, channels: int, method: Method) -> tuple[Net
     fold = getattr(network, "n_channels", None) not in (None, channels)
     network = for_unit_range(network)
     return (for_gray(network) if fold else network), fold
+
+
+def settled(
+    method: AnyMethod | AnyMap, shape: Sequence[int], network: Network | None, device: torch.device
+) -> AnyMethod | AnyMap:
+    """Return a method, or a map over one, with what it would choose by the free memory as options."""
+    if isinstance(method, UncertaintyMap):
+        inner = method.of.settled(shape, network, device)
+        return method if inner is method.of else method.replace(of=inner)
+    return method.settled(shape, network, device)
 
 
 def _part(image: Image, index: Mapping[str, int]) -> Image:
