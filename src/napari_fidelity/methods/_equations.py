@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Around = Callable[[Box], tuple[Pass, Box]]
 
 _WINDOWS = 12  # at least, over a measurement of which only a part enters the regression
-_SIDES = (16, 64)  # of such a window; the larger, the less is spent on what the network has to see beyond
+_SIDES = (16, 96)  # of such a window; the larger, the less is spent on what the network has to see beyond
 
 
 @dataclass(frozen=True)

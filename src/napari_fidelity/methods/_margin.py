@@ -18,14 +18,15 @@ log = logging.getLogger(__name__)
 
 FADE = 32
 """Margin of tiles that are blended, in pixels of the input."""
-_SIDE = 128  # of the part of the input that is looked at
 _FRAMES = 8  # of a batch, that are looked at
 _SEEN = 2e-5  # of the range: thirty times less than what is to be seen of a seam
 _RESERVE = 1.25  # another part of the image may show more of a border
 
 
 @torch.no_grad()
-def measured_margin(run: Callable[[torch.Tensor], Pass], y: torch.Tensor, align: int) -> int | None:
+def measured_margin(
+    run: Callable[[torch.Tensor], Pass], y: torch.Tensor, align: int, side: int = 128
+) -> int | None:
     """Return from which distance on a cut through the input makes no difference, in pixels of the input.
 
     The network is run on the part of the input with most detail and on one half of it, once for each axis.
@@ -39,8 +40,10 @@ def measured_margin(run: Callable[[torch.Tensor], Pass], y: torch.Tensor, align:
         Its input ``(N, C, H, W)``.
     align
         The cuts lie at multiples of this.
+    side
+        Of the part that is looked at.
     """
-    part = _detailed(y[:_FRAMES], align)
+    part = _detailed(y[:_FRAMES], align, side)
     whole = run(part)
     margin = 0
     for dim in (2, 3):
@@ -69,9 +72,9 @@ def _reach(whole: torch.Tensor, half: torch.Tensor, dim: int) -> int:
     return int(differs.max()) + 1 if len(differs) else 0
 
 
-def _detailed(y: torch.Tensor, align: int) -> torch.Tensor:
+def _detailed(y: torch.Tensor, align: int, side: int) -> torch.Tensor:
     """Return the part of an input in which neighbours differ most."""
-    height, width = (min(_SIDE, n) for n in y.shape[2:])
+    height, width = (min(side, n) for n in y.shape[2:])
     detail = nn.functional.pad(y.diff(dim=-1).abs().mean(dim=(0, 1)), (0, 1))
     blocks = nn.functional.avg_pool2d(detail[None], (height, width), stride=align)[0]
     top, left = divmod(int(blocks.argmax()), blocks.shape[1])

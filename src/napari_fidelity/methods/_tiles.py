@@ -90,9 +90,12 @@ class Tiles:
     def over(self, shape: Sequence[int]) -> Iterator[Tile]:
         """Yield the tiles of an input of spatial shape ``(H, W)``, row by row."""
         rows, columns = (self._cores(n) for n in shape)
+        # no wider than that a pixel lies in two tiles at most along an axis
+        smallest = [min(stop - start for start, stop in cores) for cores in (rows, columns)]
+        fades = [min(self.margin, n) // 2 for n in smallest]
         for top in rows:
             for left in columns:
-                yield self._tile((top, left), shape)
+                yield self._tile((top, left), shape, fades)
 
     def around(self, box: Box, shape: Sequence[int]) -> Box:
         """Return what the network has to be shown of an input to answer for a part of it."""
@@ -109,13 +112,11 @@ class Tiles:
         start, stop = core[0] - self.margin, core[1] + self.margin
         return max(0, start // self.align * self.align), min(n, -(-stop // self.align) * self.align)
 
-    def _tile(self, core: Box, shape: Sequence[int]) -> Tile:
+    def _tile(self, core: Box, shape: Sequence[int], fades: Sequence[int]) -> Tile:
         seen = self.around(core, shape)
         if not self.blend:
             return Tile(seen, core)
-        # no wider than that a pixel lies in two tiles at most along an axis
-        fade = min(self.margin, min(stop - start for start, stop in core)) // 2
-        faded = [_faded(part, n, fade) for part, n in zip(core, shape, strict=True)]
+        faded = [_faded(part, n, fade) for part, n, fade in zip(core, shape, fades, strict=True)]
         (rows, row_ramp), (columns, column_ramp) = faded
         return Tile(seen, (rows, columns), (row_ramp, column_ramp))
 

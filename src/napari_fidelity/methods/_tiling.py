@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 LEAST = 16
 """Side of the smallest tile, in pixels of the input."""
+_PARTS = (128, 64, 32)  # sides of the part of the input that the margin is measured on, as memory allows
 
 
 class Tiling:
@@ -132,9 +133,17 @@ class Tiling:
         assert self._margin is not None
         return Tiles(side, self._margin, bool(self._blend), self.align)
 
-    @torch.no_grad()
+    def _measured(self) -> int | None:
+        for side in _PARTS:
+            try:
+                return measured_margin(self.run, self.y, self.align, side)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or side == _PARTS[-1]:
+                    raise
+        return None
+
     def _measure(self) -> None:
-        found = measured_margin(self.run, self.y, self.align)
+        found = self._measured()
         self._blend = found is None
         self._margin = FADE if found is None else found
         if found is None:
