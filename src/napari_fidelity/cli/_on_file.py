@@ -118,6 +118,7 @@ def replayed(result: Result[Image]) -> Recipe:
 
 def _report(result: Result[Image], files: dict[str, Path], running: Running, *, interrupted: bool) -> None:
     from napari_fidelity.metrics import noise_left
+    from napari_fidelity.uncertainty.base import judged_method
 
     target, *others = files.values()
     if running.json:
@@ -130,7 +131,9 @@ def _report(result: Result[Image], files: dict[str, Path], running: Running, *, 
     when = " before the projection" if method.kind == "finetune" else ""
     fit = f", LR-PSNR{when} {scores['lr_psnr']:.2f} dB" if "lr_psnr" in scores else ""
     noise = noise_left(result.history) if not method.reads_measurement and not result.maps else ""
-    said = f"{kept(interrupted)}{target}: {result.stop_reason}, {result.seconds:.1f} s{fit}"
+    tile = getattr(judged_method(method), "tile", None)
+    tiles = "" if tile is None else f", in tiles of {tile} px"
+    said = f"{kept(interrupted)}{target}: {result.stop_reason}, {result.seconds:.1f} s{tiles}{fit}"
     out.print(f"{said}. {noise}" if noise else said, markup=False)
     if others:
         out.print("Beside it: " + ", ".join(path.name for path in others), markup=False)

@@ -10,15 +10,16 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from napari_fidelity.core.blocks import to_channel_last
-from napari_fidelity.core.errors import ArchitectureError, DivergedError, OperatorError, ShapeError
+from napari_fidelity.core.errors import DivergedError, OperatorError, ShapeError
 from napari_fidelity.core.step import Record, Result, Step
-from napari_fidelity.methods._memory import check_memory
-from napari_fidelity.methods._network import autocast, learning_rate, optimizer_for, private_copy
+from napari_fidelity.methods._network import learning_rate, optimizer_for, private_copy
 from napari_fidelity.methods._network_input import NetworkInput
+from napari_fidelity.methods._objective import Objective
 from napari_fidelity.methods._outcome import Outcome
+from napari_fidelity.methods._plan import check, plan_finetuning
+from napari_fidelity.methods._runner import Runner
 from napari_fidelity.methods.base import (
     call_operator,
     check_finite_output,
@@ -26,19 +27,21 @@ from napari_fidelity.methods.base import (
     check_measurement,
     generator,
 )
-from napari_fidelity.methods.data_term import image_mask, split, total_variation
-from napari_fidelity.methods.last_layer import Change, Pass, Regression, first_pass, run_network
+from napari_fidelity.methods.data_term import image_mask, split
 from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for
 from napari_fidelity.methods.scores import mean_square
 from napari_fidelity.methods.tuned import TunedNetwork
-from napari_fidelity.methods.views import VIEWS, from_view, to_view, views_for
+from napari_fidelity.methods.views import views_for
 from napari_fidelity.networks.adapters import is_bound
 from napari_fidelity.stopping.rules import Budget, Discrepancy
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.methods.finetune import FineTune
+    from napari_fidelity.methods.last_layer import Change, Pass
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
@@ -72,45 +75,55 @@ class Run:
         self.stop, self.rng = stop or options.default_stop(), generator(rng)
         self.network = private_copy(model, y.device)
         self.views = views_for(self.network, operator, y, options.views)
-        self.autocast = autocast(options.precision, y.device)
+        self.plan = plan_finetuning(options, y.shape, self.network, y.device)
+        self.runner = Runner(self.network, y, self.plan, margin=options.margin, precision=options.precision)
+        self.fitting = self.runner.tiling.fitting
         start = self._first_pass()
-        first, self.last = start.image, start.layer if options.last_layer == "solve" else None
-        if options.last_layer == "solve" and self.last is None:
-            log.info("no layer of %s can be solved in closed form; all move by steps", type(model).__name__)
-        # Samples of the image per sample of the measurement: what the closed form's weights go with.
-        self.ratio = first[0, 0].numel() / y[0, 0].numel()
-        # From the network's own output: once it is fitted, the residual no longer shows its error.
+        first = start.image
+        if options.last_layer == "solve":
+            self.runner.layer = start.layer
+            if start.layer is None:
+                log.info("no layer of %s can be solved in closed form; all move by steps", type(model).__name__)
         self.seed = self.rng.initial_seed()
+        # From the network's own output: once it is fitted, the residual no longer shows its error.
         self.sigma2 = assumed_variance(y, operator, first.shape[2:], **self.known, rng=self.seed)
         self.damping = ridge_for(first, y, operator, **self.known, sigma2=self.sigma2, rng=self.seed)
         self.given = given = NetworkInput(
             operator,
-            lambda z: self._pass(z).image,
+            self.runner.output,
             {**self.known, "ridge": self.damping},
             self.sigma2,
             self.seed,
             options.reads == "as_trained" and not is_bound(self.network),  # it is told the blur, too
         )
-        self.shown, first = given.show(y, first)
-        # The first iteration looks at the same; without gradients it need not run the network again.
-        self.start = start if self.shown is y and self.last is not None else None
+        self.shown, first = self.fitting(partial(given.show, y, first))
         mask = image_mask(options.mask, first)
-        self.term = split(y, noise, weights, self.stop, self.rng).term(operator, mask)
-        self.copy = None
+        term = split(y, noise, weights, self.stop, self.rng).term(operator, mask)
+        copy = None
         if options.pairs != 0 and weights is None:
-            self.copy = given.coarser(self.shown, first.shape[2:])
-        if stop is None and self.copy is None and options.average:
+            copy = self.fitting(partial(given.coarser, self.shown, first.shape[2:]))
+        self.has_copy = copy is not None
+        if stop is None and copy is None and options.average:
             self.stop = self.stop | Discrepancy()  # nothing else keeps the steps from fitting the noise
         self.stride = self._stride(first) if options.adaptive else 1.0
+        # The first iteration looks at the same; without gradients it need not run the network again.
+        again = self.shown is y and self.last is not None and start.features is not None
+        self.objective = Objective(
+            options, self.runner, term, self.shown, copy, first, self.sigma2, self.views, start if again else None
+        )
         if self.last is not None and (self._nothing_to_solve or not self._suits_features(first)):
-            self.last = None
+            self.runner.layer = None
         self.made: tuple[Change | None, int] | None = None  # the last iteration's last layer, and its view
+
+    @property
+    def last(self) -> nn.Conv2d | None:
+        """The last layer, where it is solved."""
+        return self.runner.layer
 
     # -- preparation ------------------------------------------------------------------------------------------
 
     def _first_pass(self) -> Pass:
-        with torch.no_grad(), self.autocast:
-            start = first_pass(self.network, self.y)
+        start = self.fitting(partial(self.runner.first_pass, self.y))
         check_finite_output(start.image)
         check_fit(self.operator, start.image, self.y)
         return start
@@ -121,16 +134,23 @@ class Run:
 
         A denoiser's features hold the noise too, and the closed form would find it there.
         """
-        return self.copy is None and math.isinf(self.damping)
+        return not self.has_copy and math.isinf(self.damping)
 
     @torch.no_grad()
     def _suits_features(self, first: torch.Tensor) -> bool:
         """Tell whether the operator takes features, of which there are more than an image has channels."""
         try:
-            self.term.linear(torch.cat([first, first], dim=1))
+            self.objective.term.linear(torch.cat([first, first], dim=1))
         except OperatorError as error:
             log.info("all layers move by steps: %s", error)
             return False
+        if self.objective.local is None:
+            if self.runner.tiling.tiles is not None:
+                log.info(
+                    "all layers move by steps: a tile says too little of what this operator makes of the image"
+                )
+                return False
+            self.runner.tiling.whole_alone = True
         return True
 
     @torch.no_grad()
@@ -142,7 +162,7 @@ class Run:
         if self.shown is not self.y:
             return 1.0
         # The coarser copy shows the network what noise looks like; without it, steps would go on to fit the noise.
-        noise = self.sigma2 if self.copy is None else UNKNOWN_NOISE**2
+        noise = UNKNOWN_NOISE**2 if self.has_copy else self.sigma2
         excess = mean_square(self.operator.A(first) - self.y, self.weights) - noise
         return min(1.0, math.sqrt(max(0.0, excess)) / _FULL_STEP)
 
@@ -152,11 +172,11 @@ class Run:
         """Yield one step per iteration; return the result."""
         options = self.options
         parameters = self._parameters()
-        anchor = [p.detach().clone() for p in parameters] if options.proximity else []
+        self.objective.move(parameters)
         moves = parameters and options.iterations and self.stride > 0
         optimizer = optimizer_for(options, parameters) if moves else None
         if optimizer is not None:
-            check_memory(self._pass, self.shown)
+            check(self.plan, self.y.shape, self.y.device)
         # Without gradient steps, a second look at a view would show the same again.
         iterations = min(options.iterations, len(self.views) - 1) if optimizer is None else options.iterations
         # The images must be those of the whole run, so all but the end stays as it is without a chosen iteration.
@@ -167,21 +187,20 @@ class Run:
         reason, limit = "", math.inf
         for index in range(end + 1):
             descends = optimizer is not None and index < iterations
-            with torch.set_grad_enabled(descends):
-                loss, data, image = self._objective(index, parameters, anchor)
-            value = float(loss.detach())
+            found = self.objective.evaluate(index, descends=descends)
+            self.made = found.change, found.view
             if index == 0:
-                self._check_start(value, loss.requires_grad or not descends)
-                limit = _ASTRAY * max(data, self.sigma2) if options.average else math.inf
-            if not math.isfinite(value) or data > limit:
+                self._check_start(found.loss)
+                limit = _ASTRAY * max(found.data, self.sigma2) if options.average else math.inf
+            if not math.isfinite(found.loss) or found.data > limit:
                 self.made = None
                 reason = f"the iteration diverged at step {index}; the image before it is returned"
                 break
-            estimate = outcome.take(image)
+            estimate = outcome.take(found.image)
             scores = self._scores(estimate) | outcome.change
-            outcome.judge(index, scores.get("held_out", math.inf if options.average else value))
+            outcome.judge(index, scores.get("held_out", math.inf if options.average else found.loss))
             finish = partial(self._finished, estimate)
-            step = Step(index, end + 1, value, scores, finish, self._seconds())
+            step = Step(index, end + 1, found.loss, scores, finish, self._seconds())
             history.append(Record.of(step))
             reply = yield step
             said = [(part, watch(step)) for part, watch in watchers]
@@ -191,12 +210,12 @@ class Run:
             if optimizer is not None and descends and index < end:
                 for group in optimizer.param_groups:
                     group["lr"] = self.stride * learning_rate(options, index)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                self.objective.descend(found)
                 optimizer.step()
         reason = reason or self._at_the_end(iterations if optimizer is not None else 0, end)
         image, seconds = outcome.image(), self._seconds()
-        return Result(image, tuple(history), reason, seconds, {}, outcome.snapshots, network=self._tuned())
+        told = self.runner.record
+        return Result(image, tuple(history), reason, seconds, told, outcome.snapshots, network=self._tuned())
 
     def _tuned(self) -> TunedNetwork | None:
         """Return the network as the last iteration ran it; ``None`` where that diverged."""
@@ -211,6 +230,7 @@ class Run:
             given=self.given,
             seen=(self.y, self.shown),
             precision=self.options.precision,
+            tiles=self.runner.tiling.tiles,
         )
 
     def _at_the_end(self, gradient_steps: int, end: int) -> str:
@@ -222,17 +242,13 @@ class Run:
             return "the network explains the measurement to within its noise: no gradient steps were taken"
         return "no gradient steps were asked for" if self.last is None else "the last layer is solved"
 
-    def _check_start(self, loss: float, differentiable: bool) -> None:
+    @staticmethod
+    def _check_start(loss: float) -> None:
         if not math.isfinite(loss):
             raise DivergedError(
                 "The very first step is not finite",
                 found=f"a loss of {loss}",
                 do="Check the intensity scaling, or raise ridge",
-            )
-        if not differentiable:
-            raise ArchitectureError(
-                "The loss does not depend on the chosen parameters",
-                do="Check that network and operator are differentiable, or choose other parameters",
             )
 
     def _reason(self, index: int, said: list[tuple[StoppingRule, str | None]]) -> str:
@@ -252,76 +268,6 @@ class Run:
             return chosen
         solved = {id(p) for p in self.last.parameters()}
         return [p for p in chosen if id(p) not in solved]
-
-    def _objective(
-        self, index: int, parameters: list[nn.Parameter], anchor: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, float, torch.Tensor]:
-        """Return the loss, its data term, and the image, in its own orientation, of one iteration."""
-        options = self.options
-        view = self.views[index % len(self.views)]
-        run = self._start_or_pass(view)
-        copy = self._copy_pass(view)
-        change = self._solve(run, copy, view) if self.last is not None else None
-        self.made = change, view
-        image = from_view(run.changed(change), view)
-        loss = data = self.term(image)
-        if copy is not None:
-            small, target = copy
-            loss = loss + self._pairs * (small.changed(change) - target).square().mean()
-        if options.tv:
-            loss = loss + options.tv * total_variation(image)
-        if anchor:
-            drift = [(p - a).square().sum() for p, a in zip(parameters, anchor, strict=True)]
-            loss = loss + options.proximity * torch.stack(drift).sum()
-        return loss, float(data.detach()), image.detach()
-
-    def _start_or_pass(self, view: int) -> Pass:
-        start, self.start = self.start, None
-        if start is None or view != VIEWS[0] or torch.is_grad_enabled():
-            return self._pass(to_view(self.shown, view))
-        return start
-
-    def _copy_pass(self, view: int) -> tuple[Pass, torch.Tensor] | None:
-        if self.copy is None:
-            return None
-        small, target = self.copy
-        return self._pass(to_view(small, view)), to_view(target, view)
-
-    @torch.no_grad()
-    def _solve(self, run: Pass, copy: tuple[Pass, torch.Tensor] | None, view: int) -> Change:
-        """Solve the last layer for one view, from the measurement and from its coarser copy."""
-
-        def apply(z: torch.Tensor) -> torch.Tensor:
-            return to_view(self.term.linear(from_view(z, view)), view)
-
-        weights = self.term.row_weights
-        regression = Regression(run)
-        regression.add(
-            run,
-            to_view(self.term.linear_target(), view),
-            apply,
-            weights=None if weights is None else to_view(weights, view),
-        )
-        if copy is not None:
-            regression.add(*copy, lambda z: z, factor=self._pairs)
-        return regression.solve(self._ridge)
-
-    @property
-    def _pairs(self) -> float:
-        # The finer the image against the measurement, the less a copy coarser still has in common with it.
-        return 1.6 / self.ratio**2 if self.options.pairs is None else self.options.pairs
-
-    @property
-    def _ridge(self) -> float:
-        if self.options.ridge is not None:
-            return self.options.ridge
-        # The coarser copy shows the last layer what is no noise; without it, the ridge alone has to hold it back.
-        noisy = 1.0 if self.copy is not None else max(1.0, self.sigma2 / UNKNOWN_NOISE**2)
-        return 0.03 * self.ratio * noisy
-
-    def _pass(self, y: torch.Tensor) -> Pass:
-        with self.autocast:
-            return run_network(self.network, getattr(self, "last", None), y)
 
     # -- what comes out ---------------------------------------------------------------------------------------
 
@@ -343,7 +289,7 @@ class Run:
     @torch.no_grad()
     def _scores(self, image: torch.Tensor) -> dict[str, float]:
         prediction = call_operator(self.operator, image)
-        scores = self.term.scores(prediction)
+        scores = self.objective.term.scores(prediction)
         if any("lr_lpips" in part.needs for part in self.stop.parts()):
             from napari_fidelity.metrics import lpips
 

@@ -8,16 +8,16 @@ bfloat16: the estimates lie between 0.85 and 1.4 of it.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 
-from napari_fidelity.core.device import free_memory
-from napari_fidelity.core.errors import FidelityError, MemoryNeededError
+from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.denoisers.network import AT_ONCE, NetworkDenoiser, prepared
 from napari_fidelity.methods._adaptation import SIDE
+from napari_fidelity.methods._checkpointing import checkpointed
 from napari_fidelity.methods._network import uses_bfloat16
 from napari_fidelity.methods.base import call_network
 from napari_fidelity.methods.deep_prior import INPUTS
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from napari_fidelity.methods.deepred import DeepRED
     from napari_fidelity.methods.red import RED
 
+FLOATS = 10
+"""Copies in float32 of the image in projections, scores and the conversion to intensities."""
 _CROPS = (24, 40)  # pixels along an axis of the measurement's parts on which the need is measured
-_SMALL = 256**2  # pixels of a measurement below which nothing is checked
 _BACKWARD = 2.1  # of features, gradients and scratch space over what is kept for the backward pass
 _FORWARD = 2.7  # of a layer's input, output and scratch space over the largest layer, without gradients
 _SOLVED = 2  # copies in float32 of what enters a last layer that is solved
 _DESIGN = 3  # copies of the regression's matrix while it is gathered
-_FLOATS = 10  # copies in float32 of the image in projections, scores and the conversion to intensities
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,20 @@ class Footprint:
 
     def without_gradients(self, pixels: int) -> float:
         """Return the bytes of running the network on so many pixels."""
-        return max(_FORWARD * self.largest, _FLOATS * self.image) * pixels
+        return max(_FORWARD * self.largest, FLOATS * self.image) * pixels
 
     def with_gradients(self, pixels: int) -> float:
         """Return the bytes of a gradient step on so many pixels."""
-        return max(_BACKWARD * self.kept, _FLOATS * self.image) * pixels
+        return max(_BACKWARD * self.kept, FLOATS * self.image) * pixels
 
-    def closed_form(self, pixels: int) -> float:
-        """Return the bytes of solving the last layer for so many pixels."""
-        return _SOLVED * self.features * pixels + _DESIGN * 4 * self.unknowns * min(pixels, MAX_ROWS)
+    def network_alone(self, pixels: int, *, gradients: bool) -> float:
+        """Return the bytes of running the network on so many pixels, whatever is done with its image."""
+        return (_BACKWARD * self.kept if gradients else _FORWARD * self.largest) * pixels
+
+    def closed_form(self, pixels: int, rows: int | None = None) -> float:
+        """Return the bytes of solving the last layer for so many pixels, of which so many enter at a time."""
+        rows = min(pixels if rows is None else rows, MAX_ROWS)
+        return _SOLVED * self.features * pixels + _DESIGN * 4 * self.unknowns * rows
 
 
 def footprint(run: Callable[[torch.Tensor], Pass], y: torch.Tensor) -> Footprint:
@@ -105,8 +110,13 @@ def footprint(run: Callable[[torch.Tensor], Pass], y: torch.Tensor) -> Footprint
     return Footprint(sum(grown), max(grown, default=0.0), image, features, unknowns)
 
 
-def footprint_of(model: Network | None, channels: int, *, bfloat16: bool = False) -> Footprint | None:
-    """Return the footprint of a network on images of so many channels; ``None`` if it cannot be told."""
+def footprint_of(
+    model: Network | None, channels: int, *, bfloat16: bool = False, checkpoints: bool = False
+) -> Footprint | None:
+    """Return the footprint of a network on images of so many channels; ``None`` if it cannot be told.
+
+    With ``checkpoints`` that of a backward pass for which the rest is computed again.
+    """
     if model is None:
         return None
     if isinstance(model, torch.nn.Module) and model.training:
@@ -120,22 +130,32 @@ def footprint_of(model: Network | None, channels: int, *, bfloat16: bool = False
             return first_pass(model, z) if isinstance(model, torch.nn.Module) else Pass(call_network(model, z))
 
     try:
-        return footprint(run, y)
+        found = footprint(run, y)
+        if not checkpoints or not isinstance(model, torch.nn.Module):
+            return found
+        with checkpointed(model) as inputs:
+            beside = footprint(run, y).kept
     except FidelityError:
         return None  # one that takes no image of this size
+    # twice as many calls as groups, for two crops; of the groups one at a time is there as a whole
+    groups = inputs[len(inputs) // 2 :]
+    if not groups:
+        return found
+    kept = beside + sum(groups) / y[:, 0].numel() + max(0.0, found.kept - beside) / len(groups)
+    return replace(found, kept=min(found.kept, kept))
 
 
 def network_memory(model: Network | None, shape: Sequence[int]) -> int:
     """Return the bytes of running a network once on a measurement ``(N, C, H, W)``."""
     found = footprint_of(model, shape[1])
     pixels = shape[0] * shape[2] * shape[3]
-    return _FLOATS * 4 * shape[1] * pixels if found is None else round(found.without_gradients(pixels))
+    return FLOATS * 4 * shape[1] * pixels if found is None else round(found.without_gradients(pixels))
 
 
 def denoising_memory(options: RED | DeepRED, shape: Sequence[int], model: Network | None) -> int:
     """Return the bytes of denoising an image ``(N, C, *n)``, over and over; ``model`` if a network does it."""
     pixels = shape[0] * prod(shape[2:])
-    copies = 4 * _FLOATS * 2 * shape[1] * pixels  # classical denoisers work in double precision
+    copies = 4 * FLOATS * 2 * shape[1] * pixels  # classical denoisers work in double precision
     found, planes = _denoiser(options, shape, model)
     # a single plane goes through at once, however large it is
     at_once = min(planes * pixels, max(AT_ONCE, shape[-1] * shape[-2]))
@@ -148,7 +168,7 @@ def adaptation_memory(options: RED, shape: Sequence[int], model: Network | None)
     if found is None:
         return 0
     pixels = planes * shape[0] * min(shape[2], SIDE) * min(shape[3], SIDE)
-    return round(found.with_gradients(pixels)) + 4 * weights_memory(model) + 4 * _FLOATS * prod(shape)
+    return round(found.with_gradients(pixels)) + 4 * weights_memory(model) + 4 * FLOATS * prod(shape)
 
 
 def _denoiser(options: RED | DeepRED, shape: Sequence[int], model: Network | None) -> tuple[Footprint | None, int]:
@@ -167,7 +187,7 @@ def prior_memory(options: DeepPrior, shape: Sequence[int], device: torch.device)
     spatial = tuple(shape[2:])
     bfloat16 = uses_bfloat16(options.precision, device)
     network = shape[0] * options.network.memory(spatial, bfloat16=bfloat16)
-    channels = options.runs * INPUTS + _FLOATS * shape[1]  # inputs of all networks; images, averages, ADMM
+    channels = options.runs * INPUTS + FLOATS * shape[1]  # inputs of all networks; images, averages, ADMM
     snapshots = 2 * options.snapshots * shape[1]
     return network + 4 * shape[0] * prod(spatial) * (channels + snapshots)
 
@@ -175,40 +195,6 @@ def prior_memory(options: DeepPrior, shape: Sequence[int], device: torch.device)
 def weights_memory(model: Network | None) -> int:
     """Return the bytes of a network's weights."""
     return sum(p.nbytes for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0
-
-
-def check_memory(run: Callable[[torch.Tensor], Pass], y: torch.Tensor) -> None:
-    """Refuse gradient steps that would not fit into the free memory.
-
-    Parameters
-    ----------
-    run
-        The network, differentiable; with the features of its last layer if that is solved.
-    y
-        The measurement ``(N, C, H, W)``.
-
-    Raises
-    ------
-    MemoryNeededError
-        With the memory needed and the memory there is.
-    """
-    pixels = y[:, 0].numel()
-    free = free_memory(y.device)
-    if pixels < _SMALL or free is None:
-        return
-    try:
-        found = footprint(run, y)
-    except FidelityError:
-        return  # one that takes no part of the image alone: it is told an operator for one size, such as a mask
-    needed = found.with_gradients(pixels) + found.closed_form(pixels)
-    if needed > free:
-        height, width = y.shape[2:]
-        raise MemoryNeededError(
-            f"Fine-tuning all layers on {height} × {width} pixels needs about {needed / 1e9:.1f} GB of memory",
-            found=f"{free / 1e9:.1f} GB free on {y.device}",
-            do="Crop the image, choose a smaller network or another device, or let only the last layer move "
-            "(parameters: last)",
-        )
 
 
 def kept_for_backward(run: Callable[[torch.Tensor], Pass], y: torch.Tensor) -> tuple[Pass, list[int]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Record, Result, Step
+from napari_fidelity.methods._fields import MarginField, TileField
 from napari_fidelity.methods.base import (
     Method,
     call_network,
@@ -19,12 +20,40 @@ from napari_fidelity.methods.base import (
 from napari_fidelity.methods.scores import lr_psnr, mean_square
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
 
-class Apply(Method):
+class OneRun(Method):
+    """A method that runs its network once, in tiles where the image is too large for the memory."""
+
+    tile: TileField = None
+    margin: MarginField = None
+
+    def memory(
+        self,
+        shape: Sequence[int],
+        model: Network | None,
+        device: torch.device,
+        image_shape: Sequence[int] | None = None,
+    ) -> int:
+        """Return about how many bytes a run holds at once. See :meth:`Method.memory`."""
+        from napari_fidelity.methods._plan import estimated_run
+
+        return round(estimated_run(self, shape, model, device).needed)
+
+    def settled(self, shape: Sequence[int], model: Network | None, device: torch.device) -> Self:
+        """Return the method with the tiles that its memory asks for. See :meth:`Method.settled`."""
+        from napari_fidelity.methods._plan import plan_run
+
+        tile = plan_run(self, shape, model, device).tile if self.tile is None else None
+        return self if tile is None else self.replace(tile=tile)
+
+
+class Apply(OneRun):
     """The network's output as it is: ``f(y)``, with its agreement with the data as scores."""
 
     kind: Literal["apply"] = "apply"
@@ -44,16 +73,16 @@ class Apply(Method):
         started = time.perf_counter()
         y, weights = check_measurement(y, weights)
         with torch.no_grad():
-            x, prediction = network_output(y, operator, model)
+            x, prediction, tiles = network_output(self, y, operator, model)
         step = only_step(x, prediction - y, weights, started)
         reply = yield step
-        return Result(x, (Record.of(step),), reply or "the network's output as it is", step.seconds)
+        return Result(x, (Record.of(step),), reply or "the network's output as it is", step.seconds, tiles)
 
 
 def network_output(
-    y: torch.Tensor, operator: LinearOperator, model: Network | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ``f(y)`` in float32, and ``A f(y)``.
+    options: OneRun, y: torch.Tensor, operator: LinearOperator, model: Network | None
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    """Return ``f(y)`` in float32, ``A f(y)``, and in which tiles the network was run, if in any.
 
     Raises
     ------
@@ -66,9 +95,25 @@ def network_output(
     """
     if model is None:
         raise OptionError("This method needs a restoration network", do="Give a model")
-    x = call_network(ready(model, y.device), y).float()
+    x, tiles = _output(options, y, ready(model, y.device))
     check_finite_output(x)
-    return x, check_fit(operator, x, y)
+    return x, check_fit(operator, x, y), tiles
+
+
+def _output(options: OneRun, y: torch.Tensor, network: Network) -> tuple[torch.Tensor, dict[str, Any]]:
+    from napari_fidelity.methods._plan import plan_run
+    from napari_fidelity.methods._tiles import in_tiles
+    from napari_fidelity.methods._tiling import Tiling
+    from napari_fidelity.methods.last_layer import Pass
+
+    def run(z: torch.Tensor) -> torch.Tensor:
+        return call_network(network, z).float()
+
+    if y.ndim != 4:
+        return run(y), {}
+    side = plan_run(options, y.shape, network, y.device).tile
+    tiling = Tiling(lambda z: Pass(run(z)), y, side, options.margin, network=network)
+    return tiling.fitting(lambda: in_tiles(run, y, tiling.tiles)), tiling.record
 
 
 def only_step(

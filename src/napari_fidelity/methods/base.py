@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import (
@@ -155,6 +155,16 @@ class Method(Options, ABC):
         from napari_fidelity.methods._memory import network_memory
 
         return network_memory(model, shape)
+
+    def settled(self, shape: Sequence[int], model: Network | None, device: torch.device) -> Self:
+        """Return the method with what it would choose by the free memory as options, so that a recipe tells of it.
+
+        Parameters
+        ----------
+        shape, model, device
+            As for :meth:`memory`.
+        """
+        return self
 
 
 def dagger(

@@ -12,11 +12,15 @@ from torch import nn
 from napari_fidelity.core.errors import OptionError, ShapeError
 from napari_fidelity.methods.base import apply_to_features, call_operator
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
+from napari_fidelity.operators._axes import Resize
+from napari_fidelity.operators.local import Axes, LocalMap, Multiply, local_map
 from napari_fidelity.operators.noise import PoissonNoise
 from napari_fidelity.operators.resample import resize
 from napari_fidelity.stopping.rules import HeldOut
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -94,6 +98,22 @@ class DataTerm:
         if self.weights is not None:
             z = z * self.weights.amin(dim=1, keepdim=True)
         return self.mask * (z if z.shape[2:] == self.mask.shape[2:] else resize(z, self.mask.shape[2:]))
+
+    def local(self, shape: Sequence[int]) -> LocalMap | None:
+        """Return :meth:`linear` as a map that works on windows of an image of spatial ``shape``, if it can."""
+        found = local_map(self.operator, shape)
+        if found is None:
+            return None
+        stages = list(found.stages)
+        if self._variance is not None:
+            stages.append(Multiply((self.noise_variance / self._variance.mean(dim=1, keepdim=True)).sqrt()))
+        if self.mask is not None:
+            if self.weights is not None:
+                stages.append(Multiply(self.weights.amin(dim=1, keepdim=True).expand_as(self.y[:, :1])))
+            seen, grid = self.y.shape[2:], self.mask.shape[2:]
+            chains = tuple((Resize(m),) if m != n else () for m, n in zip(grid, seen, strict=True))
+            stages += [Axes(chains, tuple(seen)), Multiply(self.mask)]
+        return LocalMap(tuple(stages))
 
     @property
     def row_weights(self) -> torch.Tensor | None:

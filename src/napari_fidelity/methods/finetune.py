@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from napari_fidelity.core.options import Array
-from napari_fidelity.methods._fields import IterationField, SnapshotsField
+from napari_fidelity.methods._fields import (
+    CheckpointingField,
+    IterationField,
+    MarginField,
+    SnapshotsField,
+    TileField,
+)
 from napari_fidelity.methods.base import Method
 from napari_fidelity.stopping.rules import LRPSNRGain, Settled
 
@@ -91,6 +97,9 @@ class FineTune(Method):
         "auto", description="Arithmetic of the network; auto takes bfloat16 where the processor is faster in it."
     )
     project: bool = Field(True, description="Project the image onto the data.")
+    tile: TileField = None
+    margin: MarginField = None
+    checkpointing: CheckpointingField = "auto"
     iteration: IterationField = None
     snapshots: SnapshotsField = 0
 
@@ -160,21 +169,19 @@ class FineTune(Method):
         image_shape: Sequence[int] | None = None,
     ) -> int:
         """Return about how many bytes a run holds at once, snapshots included. See :meth:`Method.memory`."""
-        from napari_fidelity.methods._memory import footprint_of, weights_memory
-        from napari_fidelity.methods._network import uses_bfloat16
+        from napari_fidelity.methods._plan import estimated
 
-        found = footprint_of(model, shape[1], bfloat16=uses_bfloat16(self.precision, device))
-        if found is None:
-            return super().memory(shape, model, device)
-        pixels = shape[0] * shape[2] * shape[3]
-        steps = self.iterations > 0 and self.parameters != "last"
-        network = found.with_gradients(pixels) if steps else found.without_gradients(pixels)
-        solved = found.closed_form(pixels) if self.last_layer == "solve" else 0
-        # a private copy of the weights; with steps, their gradients and two moments
-        weights = weights_memory(model) * (4 if steps else 1)
-        # tensors first, images in the end
-        snapshots = 2 * min(self.snapshots, self.iterations + 1) * found.image * pixels
-        return round(network + solved + weights + snapshots)
+        plan = estimated(self, shape, model, device)
+        return super().memory(shape, model, device) if plan is None else round(plan.needed)
+
+    def settled(self, shape: Sequence[int], model: Network | None, device: torch.device) -> Self:
+        """Return the method with the tiles that its memory asks for. See :meth:`Method.settled`."""
+        from napari_fidelity.methods._plan import plan_finetuning
+
+        if self.tile is not None:
+            return self
+        tile = plan_finetuning(self, shape, model, device).tile
+        return self if tile is None else self.replace(tile=tile)
 
     def default_stop(self) -> StoppingRule:
         """Return the rule that ends the run if none is given.

@@ -19,9 +19,12 @@ from torch import nn
 from napari_fidelity.methods.base import call_network
 from napari_fidelity.networks.adapters import innermost, is_bound
 from napari_fidelity.networks.foreign import ForeignNetwork
+from napari_fidelity.operators.local import beyond, cut, relative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from napari_fidelity.operators.local import Box
 
     Apply = Callable[[torch.Tensor], torch.Tensor]
 
@@ -54,6 +57,12 @@ class Pass:
         padded = pad_like(self.layer, self.features)
         added = nn.functional.conv2d(padded, change.kernel, change.bias, dilation=self.layer.dilation)
         return self.image + added + torch.einsum("oc,nchw->nohw", change.colour, self.image)
+
+    def around(self, box: Box, reach: tuple[int, int]) -> tuple[Pass, Box]:
+        """Return a part of the run with what the kernel reaches beyond, and where in it the part lies."""
+        wide = beyond(box, reach, self.image.shape[2:])
+        features = None if self.features is None else cut(self.features, wide)
+        return Pass(cut(self.image, wide), features, self.layer), relative(box, wide)
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,7 @@ class Regression:
         *,
         weights: torch.Tensor | None = None,
         factor: float = 1.0,
+        part: Box | None = None,
     ) -> None:
         """Ask that ``apply`` of the changed image be ``target``.
 
@@ -166,22 +176,38 @@ class Regression:
             1 where the target was observed, 0 elsewhere.
         factor
             Weight of these equations.
+        part
+            The part of the run's image that ``apply`` takes; all of it if left out.
 
         Notes
         -----
         Memory is bounded: features pass through ``apply`` in chunks, and of more than 131072 pixels an even
         subset enters, weighted so that the sum keeps its size.
         """
-        image = run.image.detach()
+        image, padded = run.image.detach(), pad_like(self.layer, self._features(run))
+        if part is not None:
+            (top, bottom), (left, right) = part
+            down, across = self.reach
+            image, padded = cut(image, part), cut(padded, ((top, bottom + down), (left, right + across)))
         seen = apply(image)
         residual = target - seen
         rows, share = _chosen_rows(residual, weights)
-        columns = [column[rows] for column in self._columns(run, apply)]
+        columns = [column[rows] for column in self._columns(padded, apply)]
         design = torch.cat([*columns, _as_rows(seen)[rows]], dim=1)
         wanted = _as_rows(residual)[rows]
         scale = factor / share
         self.gram = self.gram + scale * (design.T @ design).double()
         self.moment = self.moment + scale * (design.T @ wanted).double()
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """By how many rows and columns the layer's kernel is larger than a pixel."""
+        rows, columns = (d * (k - 1) for d, k in zip(self.layer.dilation, self.layer.kernel_size, strict=True))
+        return rows, columns
+
+    def _features(self, run: Pass) -> torch.Tensor:
+        assert run.features is not None
+        return run.features.detach()
 
     def solve(self, ridge: float) -> Change:
         """Return the change that minimises the squared errors plus ``ridge`` times its own square."""
@@ -204,20 +230,18 @@ class Regression:
             ridge = max(10 * ridge, least)
         return torch.full_like(self.gram, math.nan)
 
-    def _columns(self, run: Pass, apply: Apply) -> Iterator[torch.Tensor]:
+    def _columns(self, padded: torch.Tensor, apply: Apply) -> Iterator[torch.Tensor]:
         """Yield ``apply`` of every shifted feature, a chunk of columns at a time, tap by tap; last the bias."""
-        assert run.features is not None
-        layer, features = self.layer, run.features.detach()
-        padded = pad_like(layer, features)
-        height, width = features.shape[2:]
-        chunk = max(1, _CHUNK_BYTES // max(1, features[:, :1].numel() * 4))
+        layer, (down, across) = self.layer, self.reach
+        height, width = padded.shape[2] - down, padded.shape[3] - across
+        chunk = max(1, _CHUNK_BYTES // max(1, len(padded) * height * width * 4))
         for i in range(layer.kernel_size[0]):
             for j in range(layer.kernel_size[1]):
                 di, dj = i * layer.dilation[0], j * layer.dilation[1]
                 shifted = padded[:, :, di : di + height, dj : dj + width]
                 for part in torch.split(shifted, chunk, dim=1):
                     yield _as_rows(apply(part.contiguous()))
-        yield _as_rows(apply(torch.ones_like(features[:, :1])))
+        yield _as_rows(apply(padded.new_ones(len(padded), 1, height, width)))
 
 
 def pad_like(layer: nn.Conv2d, features: torch.Tensor) -> torch.Tensor:

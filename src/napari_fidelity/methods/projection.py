@@ -10,8 +10,8 @@ from pydantic import Field
 
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Record, Result
-from napari_fidelity.methods.apply import network_output, only_step
-from napari_fidelity.methods.base import Method, adjoint, check_measurement, dagger, generator
+from napari_fidelity.methods.apply import OneRun, network_output, only_step
+from napari_fidelity.methods.base import adjoint, check_measurement, dagger, generator
 from napari_fidelity.methods.scores import known_variance, mean_square
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _HIDDEN = 1e-3  # share of the largest eigenvalue of A Aᵀ below which a direct
 _LEAST_SHARE = 0.02  # of all directions that must be hidden to read the noise off them
 
 
-class Project(Method):
+class Project(OneRun):
     """Network output plus the least correction that explains the measurement as well as its noise allows.
 
     ``x + Aᵀ(A Aᵀ + λ V)⁻¹(y − A x)``, where ``V`` is the noise variance relative to its mean, and ``λ`` weighs
@@ -55,12 +55,12 @@ class Project(Method):
         started = time.perf_counter()
         y, weights = check_measurement(y, weights)
         with torch.no_grad():
-            x, _ = network_output(y, operator, model)
+            x, _, tiles = network_output(self, y, operator, model)
             x = project(x, y, operator, noise=noise, weights=weights, ridge=self.ridge, rng=rng)
             residual = operator.A(x) - y
         step = only_step(x, residual, weights, started)
         reply = yield step
-        return Result(x, (Record.of(step),), reply or "projected in closed form", step.seconds)
+        return Result(x, (Record.of(step),), reply or "projected in closed form", step.seconds, tiles)
 
 
 def project(

@@ -10,12 +10,14 @@ from torch import nn
 
 from napari_fidelity.core.errors import DivergedError
 from napari_fidelity.core.precision import autocast
+from napari_fidelity.methods._tiles import in_tiles
 from napari_fidelity.methods.last_layer import run_network
 from napari_fidelity.methods.views import from_view, to_view
 
 if TYPE_CHECKING:
     from napari_fidelity.core.step import Result
     from napari_fidelity.methods._network_input import NetworkInput
+    from napari_fidelity.methods._tiles import Tiles
     from napari_fidelity.methods.last_layer import Change
 
 
@@ -39,6 +41,8 @@ class TunedNetwork(nn.Module):
         The measurement it was tuned on, and what it was shown of it.
     precision
         Arithmetic of the network.
+    tiles
+        In which it is run; ``None`` for the whole image at once.
     """
 
     def __init__(
@@ -51,11 +55,12 @@ class TunedNetwork(nn.Module):
         given: NetworkInput,
         seen: tuple[torch.Tensor, torch.Tensor],
         precision: str,
+        tiles: Tiles | None = None,
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
-        self.change, self.view, self.precision = change, view, precision
+        self.change, self.view, self.precision, self.tiles = change, view, precision, tiles
         self._last = [last]  # in a list: it is a part of the network already
         self._given = replace(given, run=self.image)
         self._seen = seen
@@ -70,9 +75,12 @@ class TunedNetwork(nn.Module):
 
     def image(self, shown: torch.Tensor) -> torch.Tensor:
         """Return the image that the network makes of what it is shown."""
-        with autocast(self.precision, shown.device):
-            run = run_network(self.network, self._last[0], to_view(shown, self.view))
-        return from_view(run.changed(self.change), self.view)
+        return from_view(in_tiles(self._image, to_view(shown, self.view), self.tiles), self.view)
+
+    def _image(self, z: torch.Tensor) -> torch.Tensor:
+        with autocast(self.precision, z.device):
+            run = run_network(self.network, self._last[0], z)
+        return run.changed(self.change)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """Return the image that belongs to a measurement."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_fidelity.methods.base import LinearOperator, Network
+    from napari_fidelity.operators.local import Box
 
 _SAME = 1e-4  # relative to the measurement: larger than rounding, smaller than any half-pixel shift
 
@@ -64,3 +65,23 @@ def views_for(network: Network, operator: LinearOperator, y: torch.Tensor, count
     from napari_fidelity.networks.adapters import is_bound
 
     return (commuting_views(operator, y) if count > 1 and is_bound(network) else VIEWS)[:count]
+
+
+def box_to_view(box: Box, shape: Sequence[int], view: int) -> Box:
+    """Return where a part of an image of spatial shape ``(H, W)`` lies after :func:`to_view`."""
+    rows, columns = _flipped(box, shape, view)
+    return (columns, rows) if view & 4 else (rows, columns)
+
+
+def box_from_view(box: Box, shape: Sequence[int], view: int) -> Box:
+    """Undo :func:`box_to_view`; the shape is that before the view, too."""
+    rows, columns = box
+    return _flipped((columns, rows) if view & 4 else (rows, columns), shape, view)
+
+
+def _flipped(box: Box, shape: Sequence[int], view: int) -> Box:
+    rows, columns = (
+        (n - stop, n - start) if view & bit else (start, stop)
+        for bit, (start, stop), n in zip((1, 2), box, shape, strict=True)
+    )
+    return rows, columns

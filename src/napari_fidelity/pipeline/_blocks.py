@@ -23,19 +23,21 @@ from napari_fidelity.pipeline._outputs import Assembly, Images
 from napari_fidelity.pipeline._scaling import scaling_of
 from napari_fidelity.pipeline.provenance import provenance
 from napari_fidelity.pipeline.series import adapts, as_run, cost_of, plan_for, without_snapshots
-from napari_fidelity.uncertainty.base import judged_method
+from napari_fidelity.uncertainty.base import UncertaintyMap, judged_method
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Spatial
     from napari_fidelity.core.units import Unit
+    from napari_fidelity.methods import AnyMethod
     from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.pipeline.recipe import Recipe
+    from napari_fidelity.uncertainty import AnyMap
 
     Steps = Generator[Step[Image], str | None, Result[Image]]
 
@@ -70,7 +72,7 @@ class BlockRun:
     ) -> None:
         check_dimensions(recipe, image, operator)
         recipe = as_run(recipe, image, network)
-        self.recipe, self.image, self.operator, self.device = recipe, image, operator, device
+        self.image, self.operator, self.device = image, operator, device
         self.measured = measured
         self.threads = recipe.threads if device.type == "cpu" else None
         channels = recipe.channels_of(image)
@@ -81,6 +83,8 @@ class BlockRun:
         self.assembly = Assembly(recipe, operator, len(self.blocks[0].data), channels)
         self.ends = recipe.last_iterations
         self.network, fold = adapted(network, len(self.blocks[0].data), recipe.method, operator)
+        shape = self._shape_at_once(fold)
+        self.recipe = recipe = recipe.replace(method=settled(recipe.method, shape, self.network, device))
         seen = None
         if observed is not None and not observed.all():
             seen = planes(image.replace(data=observed.astype(np.uint8)), recipe.spatial, channels)
@@ -89,6 +93,12 @@ class BlockRun:
         )
         for unit in self.units:
             self.frames.noise(unit)  # what cannot be said of frames together is told before the first has run
+
+    def _shape_at_once(self, fold: bool) -> tuple[int, ...]:
+        """Return the shape ``(N, C, *m)`` of the largest unit as the network takes it."""
+        channels, *measured = self.blocks[0].data.shape
+        frames = max(len(unit.numbers) for unit in self.units)
+        return (frames * channels, 1, *measured) if fold else (frames, channels, *measured)
 
     def told(self, noise: Noise | None) -> Network | None:
         """Return the network; one that takes the operator is told the noise of a block, too."""
@@ -268,6 +278,16 @@ def adapted(
     fold = getattr(network, "n_channels", None) not in (None, channels)
     network = for_unit_range(network)
     return (for_gray(network) if fold else network), fold
+
+
+def settled(
+    method: AnyMethod | AnyMap, shape: Sequence[int], network: Network | None, device: torch.device
+) -> AnyMethod | AnyMap:
+    """Return a method, or a map over one, with what it would choose by the free memory as options."""
+    if isinstance(method, UncertaintyMap):
+        inner = method.of.settled(shape, network, device)
+        return method if inner is method.of else method.replace(of=inner)
+    return method.settled(shape, network, device)
 
 
 def _reason(results: list[Result[torch.Tensor]], blocks: int, what: str) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_fidelity.core.assemble import result_axes
 from napari_fidelity.core.blocks import channel_axis
 from napari_fidelity.core.device import choose_device, free_memory
-from napari_fidelity.pipeline._blocks import adapted, check_dimensions
+from napari_fidelity.pipeline._blocks import adapted, check_dimensions, settled
 from napari_fidelity.pipeline.recipe import outputs_of
 from napari_fidelity.pipeline.restoration import check_dtype, load_reference, model_of
 from napari_fidelity.pipeline.series import as_run, cost_of, plan_for, without_snapshots
 from napari_fidelity.uncertainty import Ensemble
+from napari_fidelity.uncertainty.base import judged_method
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -37,11 +38,14 @@ class Memory:
         What the method holds while it works on one block; an estimate, good to a factor of about 1.5.
     free
         What there is on the device; ``None`` if that cannot be told.
+    tile
+        Side of the tiles in which the network will be run, in pixels of the measurement; ``None`` for none.
     """
 
     image: int
     method: int
     free: int | None
+    tile: int | None = None
 
 
 def result_sizes(recipe: Recipe, image: Image) -> dict[str, int]:
@@ -109,11 +113,12 @@ def memory_needed(
     made = shape
     if recipe.operator is not None:
         made = (shape[0], recipe.operator.image_channels(shape[1]), *recipe.operator.image_shape(measured))
-    method = recipe.method
     if prod(image.shape) > channels * prod(measured):
         method = without_snapshots(method)
+    chosen: Any = judged_method(settled(method, shape, network, where))
     return Memory(
         image=size,
         method=method.memory(shape, network, where, made),
         free=free_memory(where),
+        tile=getattr(chosen, "tile", None),
     )

@@ -65,6 +65,7 @@ def provenance(
         Whether the user asked the run to end.
     """
     replay = replayable(recipe, results, blocks) if asked or _clock_spoke(recipe.stop, results) else recipe
+    replay = _in_the_tiles_of(results, replay)
     return {
         "recipe": replay.replace(software=software_versions()).to_plain(),
         "device": describe(device),
@@ -78,10 +79,20 @@ def provenance(
                 "stop_reason": result.stop_reason,
                 "seconds": round(result.seconds, 3),
                 "scores": {name: round(value, 6) for name, value in _last_scores(result).items()},
+                **result.provenance,
             }
             for result in results
         ],
     }
+
+
+def _in_the_tiles_of(results: Sequence[Result[torch.Tensor]], recipe: Recipe) -> Recipe:
+    """Return the recipe with the tiles that a run ended with, where memory ran out on the way."""
+    sides = [result.provenance["tile"] for result in results if "tile" in result.provenance]
+    method: Any = recipe.method
+    if not sides or "tile" not in type(method).model_fields or method.tile == min(sides):
+        return recipe
+    return recipe.replace(method=method.replace(tile=min(sides)))
 
 
 def digest(image: Image) -> str:

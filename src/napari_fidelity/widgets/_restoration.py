@@ -181,6 +181,8 @@ def _needs(request: Request, recipe: Recipe, image: Image, network: LoadedNetwor
             do=f"{_fewer_frames(recipe)}{_LESS[recipe.method.reads_measurement]}, or raise the memory limit if "
             "one is set in the preferences",
         )
+    if need.tile is not None:
+        words += f", in tiles of {need.tile} px"
     return News("needs", value=f"Needs {words}", text=f"Needs {words}", keep=True)
 
 
