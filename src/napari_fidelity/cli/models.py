@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -14,6 +14,7 @@ from napari_fidelity.cli._console import OK, out, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_fidelity.core.errors import FidelityError
     from napari_fidelity.networks import ModelInfo
 
 
@@ -21,20 +22,35 @@ def models(
     names: Annotated[list[str] | None, Parameter(negative="")] = None,
     /,
     *,
+    trust: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """List the bundled models, or tell all about models: architecture, size, training, licence, hash.
+    """List the bundled models or those of a folder, or tell all about models: architecture, sizes, licence, hash.
 
     Parameters
     ----------
     names
-        Ids of bundled models, or model files; left out, the bundled models are listed.
+        Ids of bundled models, model files, or folders, of which every model file is listed with what it is or why
+        it cannot be used; left out, the bundled models are listed.
+    trust
+        Let code in the files run (TorchScript, exported programs, packages): only from those you trust.
     json
         Print one JSON document.
     """
     from napari_fidelity.io import list_models, load_model
 
-    infos = [load_model(name).info for name in names] if names else list_models()
+    folders = [Path(name) for name in names or () if Path(name).expanduser().is_dir()]
+    folders = [folder for folder in folders if not _is_package(folder)]
+    if folders:
+        listed = [row for folder in folders for row in _in_folder(folder, trust=trust)]
+        alone = [name for name in names or () if Path(name) not in folders]
+        listed += [(name, load_model(name, trust=trust).info) for name in alone]
+        if json:
+            print_json([_plain(name, found) for name, found in listed])
+        else:
+            _print_files(listed)
+        return OK
+    infos = [load_model(name, trust=trust).info for name in names] if names else list_models()
     if json:
         print_json([asdict(info) for info in infos])
     elif names:
@@ -84,6 +100,65 @@ def convert(
     return OK
 
 
+def _is_package(folder: Path) -> bool:
+    return any((folder.expanduser() / name).is_file() for name in ("rdf.yaml", "bioimageio.yaml"))
+
+
+def _in_folder(folder: Path, *, trust: bool) -> list[tuple[str, ModelInfo | FidelityError]]:
+    """Return what is known of each model file in a folder, or why it cannot be used."""
+    from napari_fidelity.core.errors import FidelityError, ModelFileError
+    from napari_fidelity.io import load_model
+    from napari_fidelity.io.models import is_model_file
+
+    try:
+        paths = sorted(path for path in folder.expanduser().iterdir() if is_model_file(path))
+    except OSError as error:
+        raise ModelFileError(f"The folder '{folder}' cannot be read", found=str(error.strerror)) from error
+    found: list[tuple[str, ModelInfo | FidelityError]] = []
+    for path in paths:
+        try:
+            found.append((str(folder / path.name), load_model(path, trust=trust).info))
+        except FidelityError as error:
+            found.append((str(folder / path.name), error))
+    return found
+
+
+def _plain(name: str, found: ModelInfo | FidelityError) -> dict[str, Any]:
+    if isinstance(found, Exception):
+        return {"file": name, "error": type(found).__name__, "message": str(found)}
+    return {"file": name, **asdict(found)}
+
+
+def _print_files(listed: Sequence[tuple[str, ModelInfo | FidelityError]]) -> None:
+    if not listed:
+        out.print("No model files there.")
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    for head in ("file", "network", "scale", "channels", "what to know"):
+        table.add_column(head, overflow="fold", no_wrap=head in ("scale", "channels"))
+    for name, found in listed:
+        if isinstance(found, Exception):
+            table.add_row(name, "–", "–", "–", str(found))
+            continue
+        known = "; ".join(_in_words(found)) or found.trained_for
+        table.add_row(name, found.architecture, f"×{found.scale}", str(found.n_channels), known)
+    out.print(table)
+
+
+def _in_words(info: ModelInfo) -> list[str]:
+    """Return what there is to know before one uses a network: frames, sizes, training."""
+    said = []
+    if info.frames > 1:
+        said.append(f"restores each frame of a video from {info.frames}")
+    if info.size_multiple > 1:
+        said.append(f"pads images to multiples of {info.size_multiple} pixels")
+    if info.smallest > 1:
+        said.append(f"pads images to {info.smallest} pixels at least")
+    if info.untrainable:
+        said.append(f"cannot be fine-tuned: {info.untrainable}")
+    return said
+
+
 def _print_list(infos: Sequence[ModelInfo]) -> None:
     table = Table(show_edge=False, pad_edge=False)
     for head in ("id", "network", "scale", "channels", "trained for", "licence"):
@@ -95,9 +170,24 @@ def _print_list(infos: Sequence[ModelInfo]) -> None:
     out.print(table)
 
 
+_FORMATS = {
+    "safetensors": "safetensors, with a card",
+    "weights": "weights alone, recognised by their names",
+    "spandrel": "weights alone, recognised by spandrel",
+    "torchscript": "TorchScript program",
+    "exported": "exported program (torch.export)",
+    "bioimageio": "bioimage.io package",
+}
+_WORDED = {"frames", "size_multiple", "smallest", "untrainable", "format"}
+
+
 def _print_card(info: ModelInfo) -> None:
     table = Table(show_header=False, show_edge=False, box=None, pad_edge=False)
     for name, value in asdict(info).items():
-        if value not in ("", None, {}):
+        if name not in _WORDED and value not in ("", None, {}):
             table.add_row(name.replace("_", " "), str(value))
+    if info.format:
+        table.add_row("file", _FORMATS.get(info.format, info.format))
+    for words in _in_words(info):
+        table.add_row("", words)
     out.print(table)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_fidelity import networks
-from napari_fidelity.core.errors import ArchitectureError
+from napari_fidelity.core.errors import ArchitectureError, MissingDependencyError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.io import _weights
 from napari_fidelity.io._card import Card, read_card
@@ -58,15 +58,26 @@ def _from_weights(weights: dict[str, Tensor]) -> LoadedNetwork:
     if is_ram(weights):
         return ram_from_weights(weights)
     with torch.random.fork_rng(devices=[]):
-        network: LoadedNetwork | None = adopt(weights)
+        network: RestorationNetwork | None = adopt(weights)
         if network is None:
             try:
                 cls, config = networks.detect(weights)
-            except ArchitectureError as unknown:
-                from napari_fidelity.io._spandrel import recognised
-
-                return recognised(weights, unknown)
-            network = cls(**config)
-            network.load_weights(weights)
+                network = cls(**config)
+                network.load_weights(weights)
+            except ArchitectureError as unknown:  # or a near relative of one of ours
+                return _from_spandrel(weights, unknown)
     network.info = replace(network.info, format="weights")
+    return network
+
+
+def _from_spandrel(weights: dict[str, Tensor], unknown: ArchitectureError) -> LoadedNetwork:
+    from napari_fidelity.io._spandrel import recognised
+
+    try:
+        network = recognised(weights)
+        more = "spandrel does not know them either"
+    except MissingDependencyError as missing:
+        network, more = None, missing.do
+    if network is None:
+        raise ArchitectureError(unknown.what, found=unknown.found, do=f"{unknown.do}. {more}") from None
     return network

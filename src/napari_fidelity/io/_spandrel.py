@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import ArchitectureError, FidelityError, ModelFileError
+from napari_fidelity.core.errors import ArchitectureError, FidelityError, MissingDependencyError, ModelFileError
 from napari_fidelity.networks.drunet import noise_level
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.networks.info import ModelInfo
@@ -23,35 +23,44 @@ from napari_fidelity.networks.probe import draws_random_numbers, examined
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_NO_RESTORATION = {"GFPGAN": "FaceSR", "LaMa": "Inpainting", "RestoreFormer": "FaceSR"}
 _WITH_NOISE_MAP = {"DRUNet", "DnCNN"}  # whose calls add a map of the noise level, at one fixed level
 
 
-def recognised(weights: Mapping[str, Tensor], unknown: ArchitectureError) -> ForeignNetwork:
+def recognised(weights: Mapping[str, Tensor]) -> ForeignNetwork | None:
     """Return the network that weights belong to, with what a run forth and back tells of it.
 
     Parameters
     ----------
     weights
         Tensors by name.
-    unknown
-        What our own registry says of them.
+
+    Returns
+    -------
+    ForeignNetwork or None
+        ``None`` if spandrel does not know them.
 
     Raises
     ------
+    MissingDependencyError
+        If spandrel is missing or broken.
     ArchitectureError
-        ``unknown``, if spandrel does not know them either or is not installed; or saying why a network of this
-        architecture cannot be used.
+        If a network of this architecture cannot be used, or the weights do not fit it.
     ModelFileError
         If a weight is NaN or infinite.
     """
-    support = _detected(dict(weights), unknown)
+    support = _detected(dict(weights))
+    if support is None:
+        return None
     name = str(support.architecture.name)
+    _check_purpose(_NO_RESTORATION.get(str(support.architecture.id), ""), name)  # before anything large is built
     _check_finite(weights)
     try:
         with warnings.catch_warnings():  # of torch, about how these architectures are written
             warnings.simplefilter("ignore")
             descriptor = support.architecture.load(dict(weights))
-            _check_purpose(descriptor, name)
+            _check_purpose(descriptor.purpose, name)
+            _check_channels(descriptor, name)
             return examined(_wrapped(descriptor, name))
     except FidelityError:
         raise
@@ -65,22 +74,17 @@ def recognised(weights: Mapping[str, Tensor], unknown: ArchitectureError) -> For
         ) from error
 
 
-def _detected(weights: dict[str, Tensor], unknown: ArchitectureError) -> Any:
-    """Return the first entry of the list of architectures whose names of weights these are."""
+def _detected(weights: dict[str, Tensor]) -> Any:
+    """Return the first entry of the list of architectures whose names of weights these are, if any."""
     try:
         registry: Any = importlib.import_module("spandrel").MAIN_REGISTRY
     except (ImportError, RuntimeError) as error:  # a torchvision of another torch raises RuntimeError
-        raise ArchitectureError(
-            unknown.what,
-            found=unknown.found,
-            do=f"{unknown.do}. Many more with the extra: pip install 'napari-fidelity[models]' ({error})",
-        ) from None
-    found = next((one for one in registry.architectures("detection") if one.detect(weights)), None)
-    if found is None:
-        raise ArchitectureError(
-            unknown.what, found=unknown.found, do=f"{unknown.do}, and the {len(registry)} of spandrel"
-        )
-    return found
+        raise MissingDependencyError(
+            f"Networks of other architectures need the library spandrel ({error})",
+            found=f"torch {torch.__version__}",
+            do="Many more are known with the extra: pip install 'napari-fidelity[models]'",
+        ) from error
+    return next((one for one in registry.architectures("detection") if one.detect(weights)), None)
 
 
 def _check_finite(weights: Mapping[str, Tensor]) -> None:
@@ -92,18 +96,21 @@ def _check_finite(weights: Mapping[str, Tensor]) -> None:
             )
 
 
-def _check_purpose(descriptor: Any, name: str) -> None:
+def _check_purpose(purpose: str, name: str) -> None:
     """Refuse networks that need more than an image, or make something else of it."""
-    if descriptor.purpose == "Inpainting":
+    if purpose == "Inpainting":
         raise ArchitectureError(
             f"{name} fills holes, and takes a mask beside the image",
             do="Use a restoration network, and say which pixels were observed by the image formation model 'mask'",
         )
-    if descriptor.purpose == "FaceSR":
+    if purpose == "FaceSR":
         raise ArchitectureError(
             f"{name} draws aligned faces from a prior of faces, whatever image it is given",
             do="Use a network that restores images",
         )
+
+
+def _check_channels(descriptor: Any, name: str) -> None:
     if descriptor.input_channels != descriptor.output_channels:
         raise ArchitectureError(
             f"The {name} network makes images of other channels than it takes",

@@ -16,7 +16,7 @@ from napari_fidelity.core.lazy import torch
 from napari_fidelity.io import _weights
 from napari_fidelity.io._atomic import atomic_write, check_output
 from napari_fidelity.io._card import KEY, card_text, read_card
-from napari_fidelity.io._formats import check_suffix, loader_of
+from napari_fidelity.io._formats import SUFFIXES, check_suffix, loader_of
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +31,11 @@ _FLOATS = {"F64", "F32", "F16", "BF16"}
 def list_models() -> list[ModelInfo]:
     """Return what is known of every bundled model, by id, without loading torch."""
     return [_read_info(file.read_bytes(), name) for name, file in sorted(_bundled().items())]
+
+
+def is_model_file(path: Path) -> bool:
+    """Tell by its name whether a file may be a model that can be loaded."""
+    return path.suffix in SUFFIXES and path.is_file()
 
 
 def load_model(

@@ -10,7 +10,7 @@ from torch import nn
 from napari_fidelity.core.precision import autocast
 from napari_fidelity.denoisers.network import NetworkDenoiser, prepared
 from napari_fidelity.methods._network import untrainable
-from napari_fidelity.methods.base import private_copy
+from napari_fidelity.methods.base import in_channels_last, private_copy
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.networks.adapters import call_at_level
 
@@ -61,7 +61,7 @@ class Adaptation:
         seed: int,
     ) -> None:
         self.y, self.sigma, self.steps = y, sigma, steps
-        copied = private_copy(model, y.device).to(memory_format=torch.channels_last)
+        copied = in_channels_last(private_copy(model, y.device))
         self.network = copied
         self._run, self._fold = prepared(copied, y.shape[1])
         parameters = [p.requires_grad_(True) for p in copied.parameters() if p.is_floating_point()]

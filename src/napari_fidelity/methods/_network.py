@@ -43,7 +43,7 @@ def private_copy(model: Network | None, device: torch.device) -> nn.Module:
         raise ArchitectureError(
             f"{type(model).__name__} has no parameters, so there is nothing to fine-tune", do="Use projection"
         )
-    return base.private_copy(model, device).to(memory_format=torch.channels_last)
+    return base.in_channels_last(base.private_copy(model, device))
 
 
 def untrainable(model: nn.Module) -> str:

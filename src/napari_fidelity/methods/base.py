@@ -312,7 +312,8 @@ def private_copy(model: torch.nn.Module, device: torch.device) -> torch.nn.Modul
         If it cannot be copied.
     """
     try:
-        copied = copy.deepcopy(model)
+        with torch.no_grad():  # the copy of a TorchScript program would hang on the original's weights else
+            copied = copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
         if is_out_of_memory(error):
             raise
@@ -322,6 +323,14 @@ def private_copy(model: torch.nn.Module, device: torch.device) -> torch.nn.Modul
             do="Take off hooks such as torch.nn.utils.weight_norm (remove_weight_norm), or load it from a file",
         ) from error
     return copied.eval().to(device)
+
+
+def in_channels_last(network: torch.nn.Module) -> torch.nn.Module:
+    """Return a network of one's own with the channels of its weights last in memory, where it runs like that."""
+    from napari_fidelity.networks.adapters import innermost  # it loads torch
+
+    fits = getattr(innermost(network), "takes_channels_last", True)
+    return network.to(memory_format=torch.channels_last) if fits else network
 
 
 def call_network(network: Network, y: torch.Tensor) -> torch.Tensor:

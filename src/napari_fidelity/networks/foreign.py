@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,6 +46,8 @@ class ForeignNetwork(nn.Module):
     last_layer_name
         Name in ``module`` of the convolution that the output follows one to one, where that has been verified
         (:func:`napari_fidelity.networks.probe.examined`).
+    takes_channels_last
+        Whether it runs on images and weights whose channels lie together in memory: verified likewise.
     """
 
     frames = 1
@@ -68,6 +71,7 @@ class ForeignNetwork(nn.Module):
         self.size_multiple, self.smallest, self.square = size_multiple, smallest, square
         self.takes_noise_level = bool(getattr(module, "takes_noise_level", False))
         self.last_layer_name: str | None = None
+        self.takes_channels_last = False
 
     @property
     def last_layer(self) -> nn.Conv2d | None:
@@ -95,7 +99,7 @@ class ForeignNetwork(nn.Module):
             If it has another number of channels, or the network's output another size than it promised.
         """
         check_image(y, self.n_channels, self.info.architecture)
-        padded = self._padded(y)
+        padded = self._padded(y if self.takes_channels_last else y.contiguous())
         output: Tensor = self.module(padded, sigma) if self.takes_noise_level else self.module(padded)
         wanted = (*y.shape[:2], *(self.scale * size for size in padded.shape[2:]))
         if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
@@ -137,7 +141,8 @@ class ForeignNetwork(nn.Module):
                 found=f"a network for ×{self.scale}, asked for ×{scale}",
                 do="Use a network trained for the scale",
             )
-        return copy.deepcopy(self)
+        with torch.no_grad():  # the copy of a TorchScript program would hang on the original's weights else
+            return copy.deepcopy(self)
 
 
 LoadedNetwork = RestorationNetwork | ForeignNetwork | ReconstructionNetwork

@@ -39,6 +39,7 @@ def examined(network: ForeignNetwork) -> ForeignNetwork:
         reason = _obstacle(network, y)
         network.info = replace(network.info, untrainable=reason)
         network.last_layer_name = None if reason else _last_layer(network, y)
+        network.takes_channels_last = not reason and _takes_channels_last(network, y)
     return network
 
 
@@ -132,6 +133,25 @@ def _obstacle(network: nn.Module, y: Tensor) -> str:
     if not any(bool(gradient.any()) for gradient in gradients):
         return "no gradient reaches its weights"
     return ""
+
+
+def _takes_channels_last(network: ForeignNetwork, y: Tensor) -> bool:
+    """Tell whether the network does the same, and learns, with channels last in memory."""
+    parameters = [p for p in network.parameters() if p.is_floating_point()]
+    with torch.no_grad():
+        expected = network(y)
+    network.takes_channels_last = True
+    try:
+        network.to(memory_format=torch.channels_last)
+        output = network(y.contiguous(memory_format=torch.channels_last))
+        torch.autograd.grad(output.square().mean(), parameters, allow_unused=True)
+        return torch.allclose(output, expected, rtol=1e-3, atol=1e-4)
+    except RuntimeError as error:  # views that need another layout, weights of more than four axes
+        if is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        network.to(memory_format=torch.contiguous_format)
 
 
 def _run(network: nn.Module, y: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from napari_fidelity.methods.base import (
     check_fit,
     check_measurement,
     generator,
+    in_channels_last,
     private_copy,
 )
 from napari_fidelity.methods.projection import project, ridge_for
@@ -171,9 +172,9 @@ class _Dropped:
             self._shown = network.shown(y)
         else:
             network = private_copy(network, y.device)
+            network = in_channels_last(network) if y.ndim == 4 else network  # the faster layout
             self._network, self._shown = partial(call_network, network), y
-        if y.ndim == 4:  # the faster layout
-            network.to(memory_format=torch.channels_last)
+        if y.ndim == 4:
             self._shown = self._shown.contiguous(memory_format=torch.channels_last)
         self._places = places_of(network, options.place, self._plain)
         self.image = self._plain()

@@ -1,0 +1,236 @@
+"""Networks of other origin: any size, one scale, and what a run forth and back tells of them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from napari_fidelity.core.errors import ArchitectureError, ShapeError
+from napari_fidelity.methods import Apply, FineTune, Project
+from napari_fidelity.methods.last_layer import first_pass
+from napari_fidelity.networks.adapters import for_gray
+from napari_fidelity.networks.foreign import ForeignNetwork
+from napari_fidelity.networks.info import ModelInfo
+from napari_fidelity.networks.probe import draws_random_numbers, examined, found_sizes
+from napari_fidelity.operators import Downsample
+from napari_fidelity.uncertainty import Dropout
+
+
+class Strict(nn.Module):
+    """Takes multiples of 8 from 16 on alone, and says which sizes it saw."""
+
+    def __init__(self, channels: int = 3, factor: float = 1.0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4, 3, padding=1)
+        self.last = nn.Conv2d(4, channels, 3, padding=1)
+        self.factor, self.seen = factor, []
+
+    def forward(self, y: Tensor) -> Tensor:
+        if any(n % 8 or n < 16 for n in y.shape[2:]):
+            raise ValueError("wrong size")
+        self.seen.append(tuple(y.shape[2:]))
+        y = nn.functional.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
+        return y + self.factor * self.last(self.conv(y).relu())
+
+
+class Other(Strict):
+    """Does something else behind the last layer."""
+
+    def __init__(self, then: Any) -> None:
+        super().__init__()
+        self.then = then
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.then(super().forward(y))
+
+
+def wrapped(module: nn.Module, channels: int = 3, scale: int = 2, **sizes: Any) -> ForeignNetwork:
+    info = ModelInfo("", type(module).__name__, scale, channels, sum(p.numel() for p in module.parameters()))
+    sizes = sizes or {"size_multiple": 8, "smallest": 16}
+    return ForeignNetwork(module, scale=scale, n_channels=channels, info=info, **sizes)
+
+
+@pytest.fixture
+def network() -> ForeignNetwork:
+    torch.manual_seed(0)
+    return examined(wrapped(Strict())).eval()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 29), (16, 16), (33, 29), (40, 17)])
+def test_any_size_is_padded_and_cropped(network: ForeignNetwork, size: tuple[int, int]) -> None:
+    network.module.seen.clear()
+    assert network(torch.rand(2, 3, *size)).shape == (2, 3, 2 * size[0], 2 * size[1])
+    (seen,) = network.module.seen
+    assert all(n % 8 == 0 and max(16, had) <= n < max(16, had) + 8 for n, had in zip(seen, size, strict=True))
+    assert (network.info.size_multiple, network.info.smallest) == (8, 16)
+
+
+def test_padding_mirrors_and_repeats_beyond(network: ForeignNetwork) -> None:
+    y = torch.arange(12.0).reshape(1, 1, 3, 4)
+    padded = wrapped(nn.Identity(), 1, 1, smallest=8)._padded(y)[0, 0]
+    assert padded[0].tolist() == [0, 1, 2, 3, 2, 1, 0, 0]
+    assert padded[:, 0].tolist() == [0, 4, 8, 4, 0, 0, 0, 0]
+
+
+def test_square_images() -> None:
+    square = wrapped(nn.Identity(), 1, 1, size_multiple=4, square=True)
+    assert square.padded_size(5, 17) == (20, 20)
+    assert square(torch.rand(1, 1, 5, 17)).shape == (1, 1, 5, 17)
+
+
+def test_what_does_not_fit_is_named(network: ForeignNetwork) -> None:
+    with pytest.raises(ArchitectureError, match=r"Strict network works on images of 3 channels.*1 channel"):
+        network(torch.rand(1, 1, 16, 16))
+    with pytest.raises(ShapeError):
+        network(torch.rand(3, 16, 16))
+    with pytest.raises(ArchitectureError, match=r"makes no image of 3 channels, ×4.*\(1, 3, 32, 32\)"):
+        wrapped(Strict(), scale=4)(torch.rand(1, 3, 16, 16))
+    with pytest.raises(ArchitectureError, match="for ×2, asked for ×3"):
+        network.to_scale(3)
+    twin = network.to_scale(2)
+    assert twin.last_layer is not network.last_layer
+    assert twin.last_layer is twin.module.last
+
+
+def test_the_probe_leaves_everything_as_it_was() -> None:
+    torch.manual_seed(0)
+    net = wrapped(Strict()).train()
+    net.module.conv.weight.requires_grad_(False)
+    before = copy.deepcopy(net.state_dict())
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    examined(net)
+    assert torch.equal(torch.rand(3), wanted)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert net.training
+    assert [p.requires_grad for p in net.parameters()] == [False, True, True, True]
+    assert all(p.grad is None and p.is_contiguous() for p in net.parameters())
+
+
+def without_gradients(x: Tensor) -> Tensor:
+    return x.detach()
+
+
+class _Fails(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise RuntimeError("no way back\nand more lines")
+
+
+@pytest.mark.parametrize(
+    ("then", "reason"),
+    [
+        (lambda x: x, ""),
+        (without_gradients, "without gradients"),
+        (_Fails.apply, "backward pass fails: no way back"),
+        (lambda x: x * float("nan"), "output .* not finite"),
+        (lambda x: (x * 0).sqrt() + x, "gradients .* not finite"),
+        (lambda x: x * 0, "no gradient reaches"),
+    ],
+)
+def test_why_a_network_cannot_learn(then: Any, reason: str) -> None:
+    torch.manual_seed(0)
+    net = examined(wrapped(Other(then)))
+    assert bool(net.info.untrainable) == bool(reason)
+    assert re.search(reason, net.info.untrainable)
+    y = torch.rand(1, 3, 9, 11)
+    if not reason:
+        return
+    with pytest.raises(ArchitectureError, match=r"Other cannot be fine-tuned .*projection and maps still work"):
+        next(FineTune().steps(y, Downsample(scale=2), net))
+    if "not finite" not in reason or "gradients" in reason:
+        for method in (Apply(), Project()):
+            assert next(method.steps(y, Downsample(scale=2), net)).estimate().isfinite().all()
+
+
+def test_a_network_that_cannot_be_run_is_refused() -> None:
+    with pytest.raises(ArchitectureError, match=r"cannot be run on an image of 20 × 20 pixels.*wrong size"):
+        examined(wrapped(Strict(), size_multiple=1, smallest=20))
+
+
+def test_other_methods_take_one_that_cannot_learn() -> None:
+    torch.manual_seed(0)
+    net = examined(wrapped(Other(without_gradients)))
+    steps = Dropout(of=Project(), passes=2, p=0.1).steps(torch.rand(1, 3, 9, 11), Downsample(scale=2), net)
+    assert [step.estimate().isfinite().all().item() for step in steps][-1]
+
+
+@pytest.mark.parametrize(
+    ("module", "verified"),
+    [
+        (Strict(), True),
+        (Strict(factor=-1), False),  # as DnCNN: what the layer makes is taken away
+        (Strict(factor=0.2), False),
+        (Other(torch.sigmoid), False),
+        (Other(lambda x: x * x), False),
+    ],
+)
+def test_the_last_layer_is_verified(module: nn.Module, verified: bool) -> None:
+    net = examined(wrapped(module)).eval()
+    assert (net.last_layer is module.last) == verified
+    assert (first_pass(net, torch.rand(1, 3, 16, 24)).layer is not None) == verified
+    # a padded image is longer than the features say
+    assert first_pass(net, torch.rand(1, 3, 17, 24)).layer is None
+
+
+def test_networks_whose_layout_matters_keep_it() -> None:
+    class Flat(Strict):
+        def forward(self, y: Tensor) -> Tensor:
+            return super().forward(y.view(len(y), -1).view(y.shape))
+
+    net = examined(wrapped(Flat()))
+    assert (net.takes_channels_last, net.info.untrainable) == (False, "")
+    assert examined(wrapped(Strict())).takes_channels_last
+    steps = FineTune(iterations=1).steps(torch.rand(1, 3, 17, 16), Downsample(scale=2), net)
+    assert len(list(steps)) == 2
+
+
+def test_gray_images_through_rgb_and_a_way_back(network: ForeignNetwork) -> None:
+    assert for_gray(network)(torch.rand(5, 1, 9, 8)).shape == (5, 1, 18, 16)
+    with pytest.raises(ArchitectureError, match="4 channels"):
+        for_gray(wrapped(Strict(4), channels=4))
+
+
+def test_noise_level_is_handed_on() -> None:
+    class Level(nn.Module):
+        takes_noise_level = True
+
+        def forward(self, y: Tensor, sigma: Any = None) -> Tensor:
+            return y * 0 + (0.0 if sigma is None else sigma)
+
+    net = wrapped(Level(), 1, 1, smallest=8)
+    assert net.takes_noise_level
+    assert float(net(torch.rand(1, 1, 3, 3), 0.25).max()) == 0.25
+
+
+def test_random_networks_are_found() -> None:
+    class Draws(nn.Module):
+        def forward(self, y: Tensor) -> Tensor:
+            return y + torch.rand_like(y)
+
+    assert draws_random_numbers(wrapped(Draws(), 1, 1, smallest=8))
+    assert not draws_random_numbers(wrapped(Strict()))
+
+
+def test_sizes_are_found_by_trials() -> None:
+    assert found_sizes(Strict()) == (3, 2, 8, 16)
+    assert found_sizes(Strict(1)) == (1, 2, 8, 16)
+    assert found_sizes(nn.Conv2d(3, 3, 3, padding=1)) == (3, 1, 1, 1)
+    assert found_sizes(nn.Conv2d(2, 2, 3, padding=1)) is None
+    assert found_sizes(nn.AvgPool2d(2)) is None
+
+
+def test_they_can_be_sent_elsewhere(network: ForeignNetwork) -> None:
+    again = pickle.loads(pickle.dumps(wrapped(nn.Conv2d(1, 1, 3, padding=1), 1, 1, smallest=1)))
+    assert again(torch.rand(1, 1, 3, 4)).shape == (1, 1, 3, 4)
