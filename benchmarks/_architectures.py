@@ -28,7 +28,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("LaMa", "LaMa", {"in_nc": 4}),
     ("OmniSR", "OmniSR", {"num_feat": 16, "up_scale": 2}),
     ("SCUNet", "SCUNet", {"config": [1, 1, 1, 1, 1, 1, 1], "dim": 64}),
-    ("FBCNN", "FBCNN", {"nc": [8, 16, 32, 512], "nb": 1}),
+    ("FBCNN", "FBCNN", {"nc": [8, 16, 32, 512], "nb": 2}),
     ("Uformer", "Uformer", {"embed_dim": 8, "depths": [1] * 9, "num_heads": [1, 2, 4, 8, 8, 8, 4, 2, 1]}),
     ("RGT", "RGT", {"img_size": 16, "embed_dim": 24, "depth": [2], "num_heads": [2]}),
     ("DAT", "DAT", {"img_size": 16, "embed_dim": 24, "depth": [2], "num_heads": [2]}),

@@ -1,7 +1,7 @@
-"""Every architecture that spandrel knows, as one small network with random weights: loads, runs, learns, projects.
+"""Every architecture that spandrel knows, small and with random weights: loads, runs, learns, projects.
 
-``python benchmarks/architectures.py`` builds each network with spandrel's own class, saves its weights, and loads the
-file as any user would. Each is looked at in a process of its own, of bounded time and memory.
+``python benchmarks/architectures.py`` builds each network with spandrel's own class, saves its weights, and loads
+the file as any user would. Each is looked at in a process of its own, of bounded time and memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 import napari_fidelity as nf
 from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.io import load_model
-from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.operators import Downsample, GaussianBlur, Operator
 
 SIZE = (33, 29)  # pixels of the measurement: odd, and a multiple of nothing
@@ -89,7 +88,7 @@ def _measurement(channels: int, operator: Operator, scale: int) -> torch.Tensor:
     return operator.A(torch.from_numpy(0.5 + 0.3 * np.stack(waves)[None]).float())
 
 
-def _runs(network: nf.networks.RestorationNetwork | ForeignNetwork, y: torch.Tensor) -> dict[str, Any]:
+def _runs(network: Any, y: torch.Tensor) -> dict[str, Any]:
     try:
         with torch.no_grad():
             x = network(torch.cat([y, y.flip(-1)]))  # two at once, as each image's own result
@@ -168,9 +167,9 @@ def main() -> None:
     ]
     learn = sum("%" in row["learns"] and "no" not in row["learns"] for row in good)
     note = (
-        "Small networks with random weights, saved as .safetensors and loaded by `load_model`. Loss in 2 steps: of "
-        "fine-tuning with Adam, 1e-5. Data term: LR-PSNR of the network's output, and after projection. Sizes: what "
-        f"images are padded to. {len(good)} of {len(found)} networks load, {learn} of these learn."
+        "Small networks with random weights, saved as .safetensors and loaded by `load_model`. Loss in 2 steps: "
+        "of fine-tuning with Adam, 1e-5. Data term: LR-PSNR of the network's output, and after projection. Sizes: "
+        f"what images are padded to. {len(good)} of {len(found)} networks load, {learn} of these learn."
     )
     parts = [note, table(found), "Refused, with the error that says so:", "\n".join(refused), verdicts(checks)]
     publish(args.out / "architectures.md", "Architectures", parts)

@@ -8,14 +8,16 @@ import os
 import pickle
 import tracemalloc
 import zipfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError
 from napari_fidelity.io import load_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Evil:

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 import napari_fidelity as nf
 from napari_fidelity.core.errors import ArchitectureError, FidelityError, ModelFileError, UntrustedModelError
+from napari_fidelity.core.step import drain
 from napari_fidelity.io import convert_model, load_model
+from napari_fidelity.pipeline import ModelReference, memory_needed
+from napari_fidelity.pipeline.calibration import calibrate_images
+from napari_fidelity.pipeline.resolution import frc_of
+from napari_fidelity.pipeline.restoration import load_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,12 +190,6 @@ def test_trust_is_asked_for_by_everything_that_loads(scripted: Callable[..., Pat
     y = np.random.default_rng(0).random((12, 14), dtype=np.float32)
     operator = nf.operators.Downsample(scale=2)
     recipe = nf.Recipe(operator=operator, method=nf.Project(), model=ModelReference(name=path))
-    from napari_fidelity.core.step import drain
-    from napari_fidelity.pipeline import ModelReference, memory_needed
-    from napari_fidelity.pipeline.calibration import calibrate_images
-    from napari_fidelity.pipeline.resolution import frc_of
-    from napari_fidelity.pipeline.restoration import load_reference
-
     image, truth = nf.Image(y, "YX"), nf.Image(np.repeat(np.repeat(y, 2, 0), 2, 1), "YX")
     noisy = recipe.replace(noise=nf.operators.GaussianNoise(sigma=0.05))
     tasks: list[Callable[..., Any]] = [
@@ -203,7 +202,7 @@ def test_trust_is_asked_for_by_everything_that_loads(scripted: Callable[..., Pat
         lambda **t: memory_needed(recipe, image, **t),
         lambda **t: nf.assess(map=nf.NullSpace(of=nf.Apply()), measurement=y, operator=operator, model=path, **t),
         lambda **t: frc_of(noisy, image, **t),
-        lambda **t: calibrate_images([(image, truth)], nf.Bootstrap(passes=2, of=nf.Project()), recipe, **t),
+        lambda **t: calibrate_images([(image, truth)], nf.Bootstrap(samples=2, of=nf.Project()), recipe, **t),
     ]
     for number, task in enumerate(tasks):
         if number != 1:  # a bundled model needs none

@@ -223,6 +223,24 @@ def test_random_networks_are_found() -> None:
     assert not draws_random_numbers(wrapped(Strict()))
 
 
+def test_batches_that_a_network_does_not_take_run_one_by_one() -> None:
+    class Single(Strict):
+        def forward(self, y: Tensor) -> Tensor:
+            assert len(y) == 1
+            return super().forward(y)
+
+    class Mixing(Strict):
+        def forward(self, y: Tensor) -> Tensor:
+            return super().forward(y - y.mean(dim=0, keepdim=True))
+
+    assert not examined(wrapped(Strict())).one_by_one
+    for module in (Single(), Mixing()):
+        net = examined(wrapped(module))
+        assert net.one_by_one
+        y = torch.rand(3, 3, 9, 8)
+        torch.testing.assert_close(net(y), torch.cat([net(one[None]) for one in y]))
+
+
 def test_sizes_are_found_by_trials() -> None:
     assert found_sizes(Strict()) == (3, 2, 8, 16)
     assert found_sizes(Strict(1)) == (1, 2, 8, 16)

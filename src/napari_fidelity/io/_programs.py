@@ -62,7 +62,7 @@ def load_exported(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
         warnings.simplefilter("ignore")
         exported = opened(lambda: torch.export.load(io.BytesIO(content)), path.name)
         shape = _input_shape(exported, path.name)
-        module = _Exported(exported.module(), one_by_one=isinstance(shape[0], int))
+        module = _Exported(exported.module())
         fixed = [size for size in shape[2:] if isinstance(size, int)]
         if not fixed:
             return _found(module, "exported", path)
@@ -129,7 +129,7 @@ def _input_shape(exported: Any, name: str) -> Sequence[Any]:
 
 
 class _Exported(nn.Module):
-    """An exported program as a module: it has one mode only, and may take one image at a time.
+    """An exported program as a module: it has one mode only, and may be for images of one size.
 
     Attributes
     ----------
@@ -137,9 +137,9 @@ class _Exported(nn.Module):
         Width and height, where these are fixed.
     """
 
-    def __init__(self, program: nn.Module, *, one_by_one: bool) -> None:
+    def __init__(self, program: nn.Module) -> None:
         super().__init__()
-        self.program, self.one_by_one, self.size = program, one_by_one, 0
+        self.program, self.size = program, 0
 
     def forward(self, y: Tensor) -> Tensor:
         if self.size and tuple(y.shape[2:]) != (self.size, self.size):
@@ -149,10 +149,8 @@ class _Exported(nn.Module):
                 do="Export it with dynamic shapes (torch.export.Dim), or work in tiles of that size",
             )
         try:
-            if not self.one_by_one:
-                output: Tensor = self.program(y)
-                return output
-            return torch.cat([self.program(one[None]) for one in y])
+            output: Tensor = self.program(y)
+            return output
         except AssertionError as error:  # the guards of its export
             raise ArchitectureError(
                 "The exported program does not take such an image", found=f"{tuple(y.shape)}: {error}"

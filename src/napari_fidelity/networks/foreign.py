@@ -46,6 +46,8 @@ class ForeignNetwork(nn.Module):
     last_layer_name
         Name in ``module`` of the convolution that the output follows one to one, where that has been verified
         (:func:`napari_fidelity.networks.probe.examined`).
+    one_by_one
+        Whether it runs on one image of a batch after the other: found likewise, where it must.
     takes_channels_last
         Whether it runs on images and weights whose channels lie together in memory: verified likewise.
     """
@@ -71,7 +73,7 @@ class ForeignNetwork(nn.Module):
         self.size_multiple, self.smallest, self.square = size_multiple, smallest, square
         self.takes_noise_level = bool(getattr(module, "takes_noise_level", False))
         self.last_layer_name: str | None = None
-        self.takes_channels_last = False
+        self.one_by_one = self.takes_channels_last = False
 
     @property
     def last_layer(self) -> nn.Conv2d | None:
@@ -100,7 +102,7 @@ class ForeignNetwork(nn.Module):
         """
         check_image(y, self.n_channels, self.info.architecture)
         padded = self._padded(y if self.takes_channels_last else y.contiguous())
-        output: Tensor = self.module(padded, sigma) if self.takes_noise_level else self.module(padded)
+        output = self._run(padded, sigma)
         wanted = (*y.shape[:2], *(self.scale * size for size in padded.shape[2:]))
         if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
             found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -111,6 +113,14 @@ class ForeignNetwork(nn.Module):
             )
         height, width = (self.scale * size for size in y.shape[2:])
         return output[..., :height, :width]
+
+    def _run(self, y: Tensor, sigma: float | Tensor | None) -> Tensor:
+        if self.one_by_one and len(y) > 1:
+            each = isinstance(sigma, Tensor) and sigma.ndim > 0 and len(sigma) == len(y)
+            levels = sigma.split(1) if isinstance(sigma, Tensor) and each else [sigma] * len(y)
+            return torch.cat([self._run(*pair) for pair in zip(y.split(1), levels, strict=True)])
+        output: Tensor = self.module(y, sigma) if self.takes_noise_level else self.module(y)
+        return output
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size that an image is padded to."""

@@ -36,6 +36,7 @@ def examined(network: ForeignNetwork) -> ForeignNetwork:
     """
     y = _small_image(network)
     with _undisturbed(network):
+        network.one_by_one = not _takes_batches(network, y)
         reason = _obstacle(network, y)
         network.info = replace(network.info, untrainable=reason)
         network.last_layer_name = None if reason else _last_layer(network, y)
@@ -109,6 +110,19 @@ def _undisturbed(network: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(had)
 
 
+@torch.no_grad()
+def _takes_batches(network: ForeignNetwork, y: Tensor) -> bool:
+    """Tell whether two images at once give what each of them gives alone."""
+    alone = _run(network, y)
+    try:
+        together = network(torch.cat([y, y.flip(-1)]))[:1]
+    except Exception as error:  # somebody else's code: it raises whatever it likes
+        if is_out_of_memory(error):
+            raise
+        return False
+    return torch.allclose(together, alone, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
 def _obstacle(network: nn.Module, y: Tensor) -> str:
     """Return why the network cannot be fine-tuned, or ``""``."""
     parameters = [p for p in network.parameters() if p.is_floating_point()]
@@ -171,7 +185,7 @@ def _run(network: nn.Module, y: Tensor) -> Tensor:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return lines[0].partition(": [")[0][:200] if lines else type(error).__name__  # without sizes and addresses
 
 
 @torch.no_grad()
