@@ -16,7 +16,6 @@ from torch import nn
 import napari_fidelity as nf
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError, OptionError
 from napari_fidelity.io import import_file, list_models, load_model, register_model
-from napari_fidelity.networks import own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,8 +141,8 @@ def test_a_network_that_needs_an_operator_is_not_tried() -> None:
 @pytest.mark.parametrize(
     ("card", "match"),
     [
-        ({"scale": 4}, r"shape \(1, 3, 52, 44\).*found: \(1, 3, 26, 22\).*its scale, ×4"),
-        ({"n_channels": 1}, r"found: \(1, 3, 26, 22\).*number of channels, 1"),
+        ({"scale": 4}, r"its scale, ×4.*found: shape \(1, 3, 26, 22\)"),
+        ({"n_channels": 1}, r"number of channels, 1.*found: shape \(1, 3, 26, 22\)"),
         ({"n_channels": 2}, r"cannot be applied to an image of 2 channels and 13 × 11.*Check n_channels"),
         ({"scale": 0}, "'scale' must be an integer from 1.*found: 0"),
         ({"n_channels": 2.0}, "'n_channels' must be an integer"),
@@ -167,7 +166,7 @@ def test_what_does_not_fit_is_named_at_once(card: dict[str, Any], match: str, ne
         (lambda y: y, "A model is a torch.nn.Module.*function.*Wrap it"),
         (Enlarge, "found: a class, Enlarge.*Make an object"),
         (Enlarge(scale=4), "says scale = 4 itself.*found: scale=2"),
-        (nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 1, 1)), r"found: \(1, 1, 26, 22\)"),
+        (nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 1, 1)), r"found: shape \(1, 1, 26, 22\)"),
         (nn.Flatten(), "number of channels, 3"),
         (nn.GRU(4, 4), "cannot be applied"),
     ],
@@ -193,7 +192,7 @@ def test_names_that_are_refused(name: str, network: Enlarge) -> None:
 def test_another_scale_is_refused(network: Enlarge) -> None:
     register_model("my-net", network, scale=2, n_channels=3)
     assert load_model("my-net", scale=2).scale == 2
-    with pytest.raises(ArchitectureError, match=r"'my-net' cannot be adapted.*×2, asked for ×4"):
+    with pytest.raises(ArchitectureError, match=r"cannot be adapted.*×2, asked for ×4"):
         load_model("my-net", scale=4)
 
 
@@ -223,15 +222,6 @@ def test_sizes_it_takes() -> None:
     for shape in ((1, 1), (2, 70), (33, 40), (32, 32)):
         y = torch.rand(2, 1, *shape)
         assert torch.equal(loaded(y), enlarged(y))
-
-
-@pytest.mark.parametrize(("n", "length"), [(1, 5), (2, 9), (5, 7), (4, 4)])
-def test_edges_are_mirrored(n: int, length: int) -> None:
-    y = torch.arange(float(n))
-    period = [*range(n), *range(n - 2, 0, -1)] if n > 1 else [0]
-    expected = torch.tensor([float(period[i % len(period)]) for i in range(length)])
-    assert torch.equal(own._padded(y[None, None, None], 0, length)[0, 0, 0], expected)
-    assert torch.equal(own._padded(y[None, None, :, None], 1, length)[0, 0, :, 0], expected)
 
 
 # -- files that register -----------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_ours_stay_ours(name: str, tmp_path: Path) -> None:
     [
         ("DRUNet", {}, "DRUNet"),  # the published names are those of ours, which takes the noise level
         ("DRUNet", {"downsample_mode": "maxpool"}, "spandrel"),
-        ("DnCNN", {}, "spandrel"),
+        ("DnCNN", {}, "DnCNN"),
         ("ESRGAN", {}, "spandrel"),
         ("Compact", {}, "spandrel"),
     ],

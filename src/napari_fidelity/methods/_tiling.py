@@ -100,10 +100,10 @@ class Tiling:
         """How many times larger than its input the image is.
 
         ``None`` where there can be no tiles: that is no whole number, or the network is told the whole image's
-        operator.
+        operator or measures the whole image's intensities.
         """
         modules = self.network.modules() if isinstance(self.network, torch.nn.Module) else ()
-        if any(getattr(module, "takes_operator", False) for module in modules):
+        if any(getattr(m, "takes_operator", False) or getattr(m, "whole_image", False) for m in modules):
             return None
         small = self.y[..., : 4 * ALIGN, : 4 * ALIGN]
         try:

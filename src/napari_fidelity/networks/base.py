@@ -35,6 +35,8 @@ class RestorationNetwork(nn.Module, ABC):
         Channels of the input and of the output image.
     takes_noise_level
         Whether ``forward`` takes the standard deviation of the noise as a second argument.
+    takes_operator
+        Whether ``forward`` takes the image formation model as a second argument.
     frames
         Frames each frame is restored from; above 1, the batch axis of the input is time.
     """
@@ -43,6 +45,7 @@ class RestorationNetwork(nn.Module, ABC):
     scale: int
     n_channels: int
     takes_noise_level: bool = False
+    takes_operator: bool = False
     frames: int = 1
     _info: ModelInfo | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,8 @@ class ForeignNetwork(nn.Module):
     Parameters
     ----------
     module
-        The network. Where it takes the noise level (``takes_noise_level``), so does this one.
+        The network. Where it takes the noise level or the image formation model (``takes_noise_level``,
+        ``takes_operator``), or is one for video (``frames``), so is this one.
     scale
         Factor by which width and height grow.
     n_channels
@@ -52,9 +53,6 @@ class ForeignNetwork(nn.Module):
         Whether it runs on images and weights whose channels lie together in memory: verified likewise.
     """
 
-    frames = 1
-    takes_operator = False
-
     def __init__(
         self,
         module: nn.Module,
@@ -72,6 +70,8 @@ class ForeignNetwork(nn.Module):
         self.info = replace(info, size_multiple=size_multiple, smallest=smallest)
         self.size_multiple, self.smallest, self.square = size_multiple, smallest, square
         self.takes_noise_level = bool(getattr(module, "takes_noise_level", False))
+        self.takes_operator = bool(getattr(module, "takes_operator", False))
+        self.frames = int(getattr(module, "frames", 1))
         self.last_layer_name: str | None = None
         self.one_by_one = self.takes_channels_last = False
 
@@ -83,15 +83,15 @@ class ForeignNetwork(nn.Module):
         layer = self.module.get_submodule(self.last_layer_name)
         return layer if isinstance(layer, nn.Conv2d) else None
 
-    def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
+    def forward(self, y: Tensor, given: Any = None) -> Tensor:
         """Restore ``(N, C, H, W)``, nominally in [0, 1]; the result is not clipped.
 
         Parameters
         ----------
         y
             Image.
-        sigma
-            Standard deviation of its noise, for networks that take it.
+        given
+            Standard deviation of its noise, or its image formation model, for networks that take one of them.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class ForeignNetwork(nn.Module):
         """
         check_image(y, self.n_channels, self.info.architecture)
         padded = self._padded(y if self.takes_channels_last else y.contiguous())
-        output = self._run(padded, sigma)
+        output = self._run(padded, given)
         wanted = (*y.shape[:2], *(self.scale * size for size in padded.shape[2:]))
         if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
             found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -114,12 +114,13 @@ class ForeignNetwork(nn.Module):
         height, width = (self.scale * size for size in y.shape[2:])
         return output[..., :height, :width]
 
-    def _run(self, y: Tensor, sigma: float | Tensor | None) -> Tensor:
+    def _run(self, y: Tensor, given: Any) -> Tensor:
         if self.one_by_one and len(y) > 1:
-            each = isinstance(sigma, Tensor) and sigma.ndim > 0 and len(sigma) == len(y)
-            levels = sigma.split(1) if isinstance(sigma, Tensor) and each else [sigma] * len(y)
-            return torch.cat([self._run(*pair) for pair in zip(y.split(1), levels, strict=True)])
-        output: Tensor = self.module(y, sigma) if self.takes_noise_level else self.module(y)
+            each = isinstance(given, Tensor) and given.ndim > 0 and len(given) == len(y)
+            parts = given.split(1) if each else [given] * len(y)
+            return torch.cat([self._run(*pair) for pair in zip(y.split(1), parts, strict=True)])
+        takes = given is not None and (self.takes_noise_level or self.takes_operator)
+        output: Tensor = self.module(y, given) if takes else self.module(y)
         return output
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SIDE = 16  # pixels, more where the network asks for it
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # of width and height, that networks ask for
+_LEVEL = 0.1  # of the noise, for networks that are told it
 _CHANGE = 0.05  # of a last layer's weights, relative to their size
 _SAME = 1e-3  # relative to the change of the output
 
@@ -36,7 +37,7 @@ def examined(network: ForeignNetwork) -> ForeignNetwork:
     """
     y = _small_image(network)
     with _undisturbed(network):
-        network.one_by_one = not _takes_batches(network, y)
+        network.one_by_one = network.frames == 1 and not _takes_batches(network, y)
         reason = _obstacle(network, y)
         network.info = replace(network.info, untrainable=reason)
         network.last_layer_name = None if reason else _last_layer(network, y)
@@ -115,7 +116,7 @@ def _takes_batches(network: ForeignNetwork, y: Tensor) -> bool:
     """Tell whether two images at once give what each of them gives alone."""
     alone = _run(network, y)
     try:
-        together = network(torch.cat([y, y.flip(-1)]))[:1]
+        together = _applied(network, torch.cat([y, y.flip(-1)]))[:1]
     except Exception as error:  # somebody else's code: it raises whatever it likes
         if is_out_of_memory(error):
             raise
@@ -153,11 +154,11 @@ def _takes_channels_last(network: ForeignNetwork, y: Tensor) -> bool:
     """Tell whether the network does the same, and learns, with channels last in memory."""
     parameters = [p for p in network.parameters() if p.is_floating_point()]
     with torch.no_grad():
-        expected = network(y)
+        expected = _applied(network, y)
     network.takes_channels_last = True
     try:
         network.to(memory_format=torch.channels_last)
-        output = network(y.contiguous(memory_format=torch.channels_last))
+        output = _applied(network, y.contiguous(memory_format=torch.channels_last))
         torch.autograd.grad(output.square().mean(), parameters, allow_unused=True)
         return torch.allclose(output, expected, rtol=1e-3, atol=1e-4)
     except RuntimeError as error:  # views that need another layout, weights of more than four axes
@@ -168,9 +169,15 @@ def _takes_channels_last(network: ForeignNetwork, y: Tensor) -> bool:
         network.to(memory_format=torch.contiguous_format)
 
 
+def _applied(network: nn.Module, y: Tensor) -> Tensor:
+    """Return the network's output; one that takes the noise level is told some."""
+    output: Tensor = network(y, _LEVEL) if getattr(network, "takes_noise_level", False) else network(y)
+    return output
+
+
 def _run(network: nn.Module, y: Tensor) -> Tensor:
     try:
-        output: Tensor = network(y)
+        output = _applied(network, y)
     except FidelityError:
         raise
     except Exception as error:  # somebody else's code: it raises whatever it likes
@@ -204,7 +211,7 @@ def _last_layer(network: ForeignNetwork, y: Tensor) -> str | None:
     names = {layer: name for name, layer in network.module.named_modules() if isinstance(layer, nn.Conv2d)}
     hooks = [layer.register_forward_pre_hook(note) for layer in names]
     try:
-        before = network(y)
+        before = _applied(network, y)
     finally:
         for hook in hooks:
             hook.remove()
@@ -224,7 +231,7 @@ def _follows(network: nn.Module, layer: nn.Conv2d, features: Tensor, y: Tensor, 
     expected = layer._conv_forward(features, change, None)
     layer.weight.add_(change)
     try:
-        found = network(y) - before
+        found = _applied(network, y) - before
     finally:
         layer.weight.copy_(original)
     return found.shape == expected.shape and bool((found - expected).norm() <= _SAME * expected.norm())

@@ -21,7 +21,15 @@ EPSILON = 1e-6
 
 
 class ProcessingStep(nn.Module, ABC):
-    """One step."""
+    """One step.
+
+    Attributes
+    ----------
+    whole_image
+        Whether it looks at all of the image, so that it does something else to parts of it.
+    """
+
+    whole_image: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, raw: Tensor) -> Tensor:
@@ -30,6 +38,8 @@ class ProcessingStep(nn.Module, ABC):
 
 class LinearStep(ProcessingStep):
     """A step ``x · gain + offset`` whose numbers may depend on the image, but not on the pixel."""
+
+    whole_image = True
 
     @abstractmethod
     def numbers(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +54,7 @@ class LinearStep(ProcessingStep):
 class Scale(LinearStep):
     """Fixed numbers: ``scale_linear``, ``fixed_zero_mean_unit_variance``; one each, or one for each channel."""
 
+    whole_image = False
     gain: Tensor
     offset: Tensor
 
@@ -115,6 +126,7 @@ class Clip(ProcessingStep):
         super().__init__()
         self.low, self.high, self.joint, self.between = low, high, joint, between
         self.low_percentile, self.high_percentile = low_percentile, high_percentile
+        self.whole_image = low_percentile is not None or high_percentile is not None
 
     def forward(self, x: Tensor, raw: Tensor) -> Tensor:
         """Return the clipped tensor."""

@@ -16,7 +16,7 @@ from napari_fidelity.networks.copies import private_copy
 if TYPE_CHECKING:
     import os
 
-    from napari_fidelity.networks.base import RestorationNetwork
+    from napari_fidelity.networks.foreign import LoadedNetwork
     from napari_fidelity.networks.info import ModelInfo
 
 _PROBE = (13, 11)  # pixels of the image that a network is tried on: odd and not square, as images are
@@ -29,7 +29,7 @@ def registered_infos() -> list[ModelInfo]:
 
 def registered_network(
     name: str | os.PathLike[str], scale: int | None = None, device: str | torch.device = "cpu"
-) -> RestorationNetwork | None:
+) -> LoadedNetwork | None:
     """Return a copy of a registered network, as ``load_model`` does; ``None`` if there is none of that name.
 
     Raises
@@ -41,13 +41,13 @@ def registered_network(
     if known is None:
         return None
     network: Any = private_copy(known, torch.device("cpu")) if scale is None else known.to_scale(scale)
-    placed: RestorationNetwork = network.to(choose_device(str(device), announce=False)).eval()
+    placed: LoadedNetwork = network.to(choose_device(str(device), announce=False)).eval()
     return placed
 
 
 def as_model(
     module: torch.nn.Module, info: ModelInfo, *, size_multiple: int = 1, smallest: int = 1
-) -> RestorationNetwork:
+) -> LoadedNetwork:
     """Return a private copy of a module as a network of the scale and channels that its ``info`` states.
 
     Parameters
@@ -57,7 +57,7 @@ def as_model(
     info
         What is known of it, but for the number of its parameters and its hash.
     size_multiple, smallest
-        As for :class:`~napari_fidelity.networks.own.OwnNetwork`.
+        As for :class:`~napari_fidelity.networks.foreign.ForeignNetwork`.
 
     Raises
     ------
@@ -65,33 +65,50 @@ def as_model(
         If it cannot be copied, or a small image that runs through it does not come out as expected.
     """
     from napari_fidelity.networks.base import RestorationNetwork
-    from napari_fidelity.networks.own import OwnNetwork
+    from napari_fidelity.networks.foreign import ForeignNetwork
+    from napari_fidelity.networks.probe import examined
 
-    network: Any = private_copy(module, torch.device("cpu")).float()
-    if not isinstance(network, RestorationNetwork):
-        network = OwnNetwork(
-            network,
+    copied: Any = private_copy(module, torch.device("cpu")).float()
+    network = copied
+    if not isinstance(copied, RestorationNetwork):
+        network = ForeignNetwork(
+            copied,
             scale=info.scale,
             n_channels=info.n_channels,
             info=info,
             size_multiple=size_multiple,
             smallest=smallest,
         )
-    _try(network, info)
+    if not network.takes_operator:  # one that does cannot do without it
+        _try(network, info)
+        if network is not copied:
+            info = examined(network).info
+    _take_its_word(network, copied)
     count = sum(p.numel() for p in network.parameters())
     network.info = replace(info, n_parameters=count, sha256=_fingerprint(network, info))
     return network  # type: ignore[no-any-return]
 
 
-def _try(network: RestorationNetwork, info: ModelInfo) -> None:
-    """Run a small image through a network, but for one that cannot do without an image formation model."""
-    if getattr(network, "takes_operator", False):
-        return
+def _take_its_word(network: Any, module: torch.nn.Module) -> None:
+    """Let a module's own ``last_layer`` count where none has been found."""
+    named = getattr(module, "last_layer", None)
+    if network is not module and named is not None and network.last_layer is None:
+        network.last_layer_name = next((name for name, part in module.named_modules() if part is named), None)
+
+
+def _try(network: LoadedNetwork, info: ModelInfo) -> None:
+    """Run a small image through a network."""
     y = torch.linspace(0.1, 0.9, info.n_channels * _PROBE[0] * _PROBE[1]).reshape(1, info.n_channels, *_PROBE)
-    given = (0.1,) if getattr(network, "takes_noise_level", False) else ()
+    given = (0.1,) if network.takes_noise_level else ()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             x = network(y, *given)
+    except ArchitectureError as error:
+        raise ArchitectureError(
+            f"'{info.id}' makes no image of its scale, ×{info.scale}, and its number of channels, {info.n_channels}",
+            found=error.found,
+            do="Check scale and n_channels",
+        ) from None
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
         if is_out_of_memory(error):
             raise
@@ -101,18 +118,11 @@ def _try(network: RestorationNetwork, info: ModelInfo) -> None:
             found=str(error).partition("\n")[0],
             do="Check n_channels; where it takes no image of any size, say size_multiple=8, or smallest=64",
         ) from error
-    expected = (1, info.n_channels, *(info.scale * n for n in _PROBE))
-    if x.shape != expected:
-        raise ArchitectureError(
-            f"'{info.id}' makes another image than its scale and channels let expect",
-            found=f"{tuple(x.shape)} instead of {expected}",
-            do="Check scale and n_channels",
-        )
     if not bool(torch.isfinite(x).all()):
         raise ArchitectureError(f"'{info.id}' makes an image that is not finite", do="Check its weights")
 
 
-def _fingerprint(network: RestorationNetwork, info: ModelInfo) -> str:
+def _fingerprint(network: LoadedNetwork, info: ModelInfo) -> str:
     """Return a hash of everything that a network computes with, and of the name of its class.
 
     The same in another process, whatever the device and precision the network had when it was registered.
