@@ -114,14 +114,20 @@ def test_networks_of_the_list_stay_what_they_are() -> None:
 
 
 def test_what_a_module_says_of_itself_counts() -> None:
-    module = Enlarge(scale=2, n_channels=3, last_layer=None, frames=5, takes_noise_level=True)
-    module.last_layer = module.up
+    module = Enlarge(scale=2, n_channels=3, frames=5, takes_noise_level=True)
     register_model("my-net", module)
     loaded: Any = load_model("my-net")
     assert (loaded.scale, loaded.n_channels, loaded.frames, loaded.takes_noise_level) == (2, 3, 5, True)
-    assert loaded.last_layer is loaded.module.up
     y = torch.rand(1, 3, 4, 4)
     torch.testing.assert_close(loaded(y, 0.25), loaded(y) + 0.25)
+
+
+def test_the_last_layer_is_found() -> None:
+    module = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 3, 3, padding=1))
+    register_model("my-net", module, scale=2, n_channels=3)
+    loaded: Any = load_model("my-net")
+    assert loaded.last_layer is loaded.module[1]
+    assert not loaded.info.untrainable
 
 
 def test_a_network_that_needs_an_operator_is_not_tried() -> None:

@@ -83,17 +83,9 @@ def as_model(
         _try(network, info)
         if network is not copied:
             info = examined(network).info
-    _take_its_word(network, copied)
     count = sum(p.numel() for p in network.parameters())
     network.info = replace(info, n_parameters=count, sha256=_fingerprint(network, info))
     return network  # type: ignore[no-any-return]
-
-
-def _take_its_word(network: Any, module: torch.nn.Module) -> None:
-    """Let a module's own ``last_layer`` count where none has been found."""
-    named = getattr(module, "last_layer", None)
-    if network is not module and named is not None and network.last_layer is None:
-        network.last_layer_name = next((name for name, part in module.named_modules() if part is named), None)
 
 
 def _try(network: LoadedNetwork, info: ModelInfo) -> None:
