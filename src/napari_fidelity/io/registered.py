@@ -45,9 +45,9 @@ def register_model(
     name
         The id. A model registered under it before is replaced; ids of bundled models are refused.
     module
-        Maps an image ``(N, C, H, W)``, nominal range [0, 1], to ``(N, C, scale·H, scale·W)``. Where it has an
-        attribute ``last_layer``, a convolution to whose weights the output is affine, fine-tuning can solve for
-        it in closed form; where ``takes_noise_level`` is true, it is called with the noise level as well.
+        Maps an image ``(N, C, H, W)``, nominal range [0, 1], to ``(N, C, scale·H, scale·W)``. Where it ends in a
+        convolution, which is found by a trial, fine-tuning solves for that in closed form; where its attribute
+        ``takes_noise_level`` is true, it is called with the noise level as well.
     scale, n_channels
         Factor by which it enlarges, and channels of the image; left out, its attributes of these names.
     size_multiple, smallest

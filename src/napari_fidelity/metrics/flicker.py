@@ -130,8 +130,8 @@ def static_region(series: Course) -> NDArray[np.bool_]:
     the classes, have to be static. Where everything moves, that would be the motion's variance: the noise's is
     bounded by four times what neighbouring pixels of one frame show of it (median of Haar details: Donoho and
     Johnstone 1994, doi:10.1093/biomet/81.3.425). A pixel is static if the mean variance of 3 × 3 pixels is
-    not larger than noise makes it once in a thousand times (χ² test); changes below a thousandth of the range count
-    as none.
+    not larger than noise makes it once in a thousand times (χ² test); changes below a thousandth of the range
+    count as none.
 
     Returns
     -------

@@ -197,7 +197,8 @@ def _network_output(
     from napari_fidelity.methods import Apply
     from napari_fidelity.pipeline import run_recipe
 
-    alone = recipe.replace(method=Apply(), stop=None, last_iterations=None)
+    # however a series is cut, the network alone gives the same
+    alone = recipe.replace(method=Apply(), stop=None, last_iterations=None, series="auto")
     if (yield News("note", text="The network as it is: one pass over the image")):
         return None
     steps = run_recipe(alone, image, network, device=device)
