@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # The tensors here are tiny: several threads only wait for each other, minutes long on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests that run in several processes (pytest-xdist) do not write each other's napari settings.
+if "PYTEST_XDIST_WORKER" in os.environ and "NAPARI_CONFIG" in os.environ:
+    settings = Path(os.environ["NAPARI_CONFIG"])
+    os.environ["NAPARI_CONFIG"] = str(settings.parent / os.environ["PYTEST_XDIST_WORKER"] / settings.name)
 
 import numpy as np
 import pytest
@@ -19,7 +24,6 @@ from napari_fidelity.networks.edsr import EDSR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 

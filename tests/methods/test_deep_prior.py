@@ -185,10 +185,9 @@ def test_default_holds_pixels_out_and_never_overfits() -> None:
     rule = method.default_stop()
     assert isinstance(rule, HeldOut)
     assert rule.fraction == 0.1
-    curve = [db(step.estimate(), x) for step in method.replace(iterations=900).steps(
-        y, Identity(), stop=rule.replace(patience=10_000)
-    )]  # fmt: skip
-    returned = run(method.replace(iterations=900), y, Identity(), stop=rule.replace(patience=10_000)).image
+    curve: list[float] = []
+    steps = method.replace(iterations=900).steps(y, Identity(), stop=rule.replace(patience=10_000))
+    returned = drain(steps, lambda step: curve.append(db(step.estimate(), x))).image
     assert curve[-1] < max(curve) - 1
     assert db(returned, x) > max(curve) - 0.5
 

@@ -75,7 +75,7 @@ SINGLE: dict[type, st.SearchStrategy[Any]] = {
         detectors=st.none() | st.integers(1, 1000),
     ),
     Registered: st.builds(
-        lambda name: register_operator(name, Identity()), st.from_regex("[a-z][A-Z0-9_.-]{3,9}", fullmatch=True)
+        lambda name: register_operator(name, Identity()), st.from_regex("[a-z][A-Z0-9_-]{3,9}", fullmatch=True)
     ),
     Fourier: st.builds(
         Fourier,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import pickle
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -51,6 +54,36 @@ def fresh_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     file = str(tmp_path / "docks.ini")
     monkeypatch.setattr(_model_memory, "stored", lambda: QSettings(file, QSettings.Format.IniFormat))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _manifests_are_parsed_once() -> Iterator[None]:
+    """Each viewer reads the manifests of all plugins again, which takes as long as making it."""
+    from npe2.manifest import _bases
+
+    parse = getattr(_bases, "_load_yaml_no_duplicates", None)  # not in every version
+
+    @cache
+    def parsed(text: str) -> bytes:
+        assert parse is not None
+        return pickle.dumps(parse(text))
+
+    with pytest.MonkeyPatch.context() as patch:
+        if parse is not None:
+            patch.setattr(_bases, parse.__name__, lambda stream: pickle.loads(parsed(_text(stream))))
+        yield
+
+
+def _text(stream: Any) -> str:
+    text: str = stream if isinstance(stream, str) else stream.read()
+    return text
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_there_is_not_searched_for_garbage() -> None:
+    """Each viewer collects garbage several times; what torch and napari hold would be walked through each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -17,7 +17,7 @@ Thing = TypeVar("Thing")
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z][\w.-]*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 
 
 class Registry(Generic[Thing]):
@@ -96,7 +96,7 @@ def check_name(name: Any, what: str, taken: Collection[str] = ()) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or _is_json(name):
         raise OptionError(
-            f"The {what}'s name must be made of letters, digits, '-', '_' and '.', and begin with a letter",
+            f"The {what}'s name must be made of letters, digits, '-' and '_', and begin with a letter",
             found=repr(name),
         )
     if name in taken:

@@ -14,7 +14,6 @@ from napari_fidelity.core.errors import FidelityError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.registry import OWN_MODELS, check_name
 from napari_fidelity.io import models
-from napari_fidelity.io._formats import SUFFIXES
 from napari_fidelity.networks.info import ModelInfo
 from napari_fidelity.networks.registered import as_model
 
@@ -70,8 +69,6 @@ def register_model(
         If a small image that runs through the network does not come out in the size that was stated.
     """
     check_name(name, "model", models._bundled())
-    if Path(name).suffix in SUFFIXES:
-        raise OptionError("A registered model has a name of its own, not that of a file", found=f"'{name}'")
     if not isinstance(module, torch.nn.Module):
         raise OptionError(
             "A model is a torch.nn.Module",
