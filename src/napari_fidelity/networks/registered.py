@@ -97,7 +97,7 @@ def _try(network: LoadedNetwork, info: ModelInfo) -> None:
             x = network(y, *given)
     except ArchitectureError as error:
         raise ArchitectureError(
-            f"'{info.id}' makes no image of its scale, ×{info.scale}, and its number of channels, {info.n_channels}",
+            f"'{info.id}' makes no image of its scale, ×{info.scale}, and number of channels, {info.n_channels}",
             found=error.found,
             do="Check scale and n_channels",
         ) from None
