@@ -161,8 +161,10 @@ def image_mask(mask: str | NDArray[np.floating[Any]], first: torch.Tensor) -> to
     if isinstance(mask, str):
         return edge_mask(first) if mask == "edges" else None
     weights = torch.from_numpy(mask.copy()).to(first)
-    weights = weights[None, None] if weights.ndim < first.ndim - 1 else weights[:, None]  # one for each image
-    if weights.shape[2:] != first.shape[2:] or len(weights) not in (1, len(first)):
+    # of several images each may have its own
+    each = len(first) > 1 and len(weights) == len(first) and weights.ndim == first.ndim - 1
+    weights = weights[:, None] if each else weights[None, None]
+    if weights.shape[2:] != first.shape[2:]:
         raise ShapeError(
             "The mask does not have the restored image's size",
             found=f"{tuple(mask.shape)} beside {tuple(first.shape[2:])}",
