@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import napari_fidelity as nf
-from napari_fidelity.core.errors import ModelFileError, OperatorError
+from napari_fidelity.core.errors import ModelFileError, RecipeError
 from napari_fidelity.core.registry import OWN_OPERATORS
 from napari_fidelity.core.step import drain
 from napari_fidelity.operators import Compose, Downsample, GaussianBlur, Identity, Mask, Registered
@@ -116,7 +116,7 @@ def test_an_operator_by_name_does_what_it_does_itself(operator: Any, method: Any
     assert np.array_equal(drain(nf.run_recipe(recipe, image)).image.data, found.image.data)
     assert memory_needed(recipe, image).image == 4 * 24 * 28
     OWN_OPERATORS.clear()
-    with pytest.raises(OperatorError, match="No operator 'my-operator' is registered"):
+    with pytest.raises(RecipeError, match=r"No operator 'my-operator' is registered.*nf.register_operator"):
         nf.Recipe.from_text(recipe.to_json())
 
 

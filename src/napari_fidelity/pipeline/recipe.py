@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field
 
 from napari_fidelity.core.blocks import Spatial
-from napari_fidelity.core.errors import OptionError, RecipeError
+from napari_fidelity.core.errors import OperatorError, OptionError, RecipeError
 from napari_fidelity.core.options import Options
 from napari_fidelity.core.scaling import Mode, Scope
 from napari_fidelity.methods import AnyMethod, FineTune
@@ -164,7 +164,7 @@ class Recipe(Options):
             raise RecipeError("The entry 'recipe' must be a table of settings", found=type(inner).__name__)
         try:
             return cls.parse(inner)
-        except OptionError as error:
+        except (OptionError, OperatorError) as error:
             raise RecipeError("The recipe cannot be used", found=str(error)) from error
 
 
