@@ -116,8 +116,8 @@ class ForeignNetwork(nn.Module):
     def _run(self, y: Tensor, sigma: float | Tensor | None) -> Tensor:
         if self.one_by_one and len(y) > 1:
             each = isinstance(sigma, Tensor) and sigma.ndim > 0 and len(sigma) == len(y)
-            levels = sigma.split(1) if isinstance(sigma, Tensor) and each else [sigma] * len(y)
-            return torch.cat([self._run(*pair) for pair in zip(y.split(1), levels, strict=True)])
+            levels = torch.split(sigma, 1) if isinstance(sigma, Tensor) and each else [sigma] * len(y)
+            return torch.cat([self._run(*pair) for pair in zip(torch.split(y, 1), levels, strict=True)])
         output: Tensor = self.module(y, sigma) if self.takes_noise_level else self.module(y)
         return output
 
@@ -131,7 +131,7 @@ class ForeignNetwork(nn.Module):
         height, width = y.shape[2:]
         below, right = (n - m for n, m in zip(self.padded_size(height, width), (height, width), strict=True))
         if not below and not right:
-            return y
+            return y.clone()  # some networks scale their input in place
         mirrored = min(right, width - 1), min(below, height - 1)
         y = F.pad(y, (0, mirrored[0], 0, mirrored[1]), mode="reflect")
         return F.pad(y, (0, right - mirrored[0], 0, below - mirrored[1]), mode="replicate")
