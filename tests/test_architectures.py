@@ -38,6 +38,7 @@ def test_every_architecture_is_listed_and_measured(benchmark: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'saved_variables' is deprecated:DeprecationWarning")  # NAFNet's backward pass
 @pytest.mark.parametrize(
     "name", ["HAT", "NAFNet", "FBCNN", "GRL", "UpCunet3x", "SPAN", "AuraSR", "GFPGAN", "Uformer"]
 )

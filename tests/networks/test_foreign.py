@@ -78,6 +78,18 @@ def test_padding_mirrors_and_repeats_beyond(network: ForeignNetwork) -> None:
     assert padded[:, 0].tolist() == [0, 4, 8, 4, 0, 0, 0, 0]
 
 
+def test_the_image_stays_as_it_is() -> None:
+    class InPlace(nn.Module):
+        def forward(self, y: Tensor) -> Tensor:
+            y *= 255
+            return y / 255
+
+    net, y = wrapped(InPlace(), 1, 1, smallest=8), torch.rand(1, 1, 8, 8)
+    before = y.clone()
+    assert torch.allclose(net(y), before)
+    assert torch.equal(y, before)
+
+
 def test_square_images() -> None:
     square = wrapped(nn.Identity(), 1, 1, size_multiple=4, square=True)
     assert square.padded_size(5, 17) == (20, 20)

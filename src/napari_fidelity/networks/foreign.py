@@ -117,8 +117,8 @@ class ForeignNetwork(nn.Module):
     def _run(self, y: Tensor, given: Any) -> Tensor:
         if self.one_by_one and len(y) > 1:
             each = isinstance(given, Tensor) and given.ndim > 0 and len(given) == len(y)
-            parts = given.split(1) if each else [given] * len(y)
-            return torch.cat([self._run(*pair) for pair in zip(y.split(1), parts, strict=True)])
+            parts = torch.split(given, 1) if each else [given] * len(y)
+            return torch.cat([self._run(*pair) for pair in zip(torch.split(y, 1), parts, strict=True)])
         takes = given is not None and (self.takes_noise_level or self.takes_operator)
         output: Tensor = self.module(y, given) if takes else self.module(y)
         return output
@@ -133,7 +133,7 @@ class ForeignNetwork(nn.Module):
         height, width = y.shape[2:]
         below, right = (n - m for n, m in zip(self.padded_size(height, width), (height, width), strict=True))
         if not below and not right:
-            return y
+            return y.clone()  # some networks scale their input in place
         mirrored = min(right, width - 1), min(below, height - 1)
         y = F.pad(y, (0, mirrored[0], 0, mirrored[1]), mode="reflect")
         return F.pad(y, (0, right - mirrored[0], 0, below - mirrored[1]), mode="replicate")
