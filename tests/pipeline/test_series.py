@@ -84,7 +84,10 @@ def test_the_network_alone_gives_the_same_however_the_series_is_cut(
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
 
 
-def test_long_series_pass_in_parts_that_memory_is_sure_to_hold(video: MakeVideo) -> None:
+def test_long_series_pass_in_parts_that_memory_is_sure_to_hold(
+    video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_fidelity.methods._plan.free_memory", lambda device: 10**15)  # nothing is tiled
     assert plan_of("auto", Apply(), 5, 1000, 256 * 256).core == 16
     assert plan_of("auto", Apply(), 5, 1000, 4096 * 4096).core == 5
     assert plan_of("auto", Apply(), 1, 1000, 256).core == 1
