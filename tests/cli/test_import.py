@@ -81,7 +81,7 @@ def test_a_recipe_is_run_with_the_same_import(capsys: pytest.CaptureFixture[str]
     OWN_OPERATORS.clear()
     assert main(["run", "recipe.json", "in.tif", "again.tif", "--quiet"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "No operator 'halved' is registered in this process" in said
+    assert "No operator of the name 'halved' is registered in this process" in said
     assert "--import" in said
     assert main(["run", "recipe.json", "in.tif", "again.tif", *words]) == 0
     assert np.array_equal(nf.read_image("again.tif").data, nf.read_image("out.tif").data)

@@ -116,7 +116,9 @@ def test_an_operator_by_name_does_what_it_does_itself(operator: Any, method: Any
     assert np.array_equal(drain(nf.run_recipe(recipe, image)).image.data, found.image.data)
     assert memory_needed(recipe, image).image == 4 * 24 * 28
     OWN_OPERATORS.clear()
-    with pytest.raises(RecipeError, match=r"No operator 'my-operator' is registered.*nf.register_operator"):
+    with pytest.raises(
+        RecipeError, match=r"No operator of the name 'my-operator' is registered.*nf.register_operator"
+    ):
         nf.Recipe.from_text(recipe.to_json())
 
 

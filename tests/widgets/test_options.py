@@ -10,7 +10,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QCheckBox, QComboBox, QLineEdit, QWidget
 
-from napari_fidelity.core.errors import FidelityError, OptionError
+from napari_fidelity.core.errors import FidelityError, OperatorError, OptionError
 from napari_fidelity.denoisers import DENOISERS
 from napari_fidelity.methods import AnyMethod, FineTune, Project
 from napari_fidelity.networks.untrained import UNTRAINED
@@ -22,10 +22,13 @@ from napari_fidelity.operators import (
     Downsample,
     Fourier,
     GaussianBlur,
+    Identity,
     LaplaceNoise,
     Mask,
     MotionBlur,
+    Registered,
     UniformBlur,
+    register_operator,
 )
 from napari_fidelity.pipeline import Recipe
 from napari_fidelity.stopping import AnyOf, Budget, Settled
@@ -45,6 +48,7 @@ EXAMPLES: dict[type[Options], Options] = {
     Mask: Mask(mask=np.eye(4)),
     Fourier: Fourier(mask=np.eye(4)),
     Compose: Compose(operators=(GaussianBlur(sigma=(1.6, 0.8)), Downsample(scale=2))),
+    Registered: register_operator("example", Identity()),
     LaplaceNoise: LaplaceNoise(scale=2.5),
     Budget: Budget(iterations=7),
     AnyOf: AnyOf(rules=(Settled(), Budget(seconds=9.5))),
@@ -107,7 +111,7 @@ def test_every_option_has_a_labelled_control_that_changes_it(declared: type[Opti
             change(field.widget)
         try:
             after = form.value()
-        except OptionError as error:  # a number out of range, say
+        except (OptionError, OperatorError) as error:  # a number out of range, or a name of nothing
             assert name in str(error)
             assert name in form.problem.text()
         else:

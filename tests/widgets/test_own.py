@@ -132,7 +132,7 @@ def test_one_that_is_gone_says_so(panel: FormationPanel) -> None:
     OWN_OPERATORS.clear()
     panel.set_scale(2)
     panel.forms.edited.emit()
-    assert "No operator 'my-blur' is registered" in panel.problem.text()
+    assert "No operator of the name 'my-blur' is registered" in panel.problem.text()
 
 
 def test_an_object_that_only_applies_to_one_size_breaks_nothing(panel: FormationPanel) -> None:

@@ -52,7 +52,7 @@ class Registered(Operator):
         if found is None:
             known = ", ".join(f"'{name}'" for name in OWN_OPERATORS.all())
             raise OperatorError(
-                f"No operator '{self.name}' is registered in this process",
+                f"No operator of the name '{self.name}' is registered in this process",
                 found=f"registered: {known or 'none'}",
                 do="Run the code that registers it first (nf.register_operator; on the command line in a file "
                 "given by --import)",
