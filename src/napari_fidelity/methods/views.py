@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.core.lazy import torch
 
+if TYPE_CHECKING:
+    from napari_fidelity.methods.base import LinearOperator
+
+_SAME = 1e-4  # relative to the measurement: larger than rounding, smaller than any half-pixel shift
 
 VIEWS = (0, 3, 5, 6, 1, 2, 4, 7)
 """The views in the order to go through them: as it is, half turn, quarter turns, then the mirrored ones."""
@@ -29,3 +33,22 @@ def from_view(x: torch.Tensor, view: int) -> torch.Tensor:
     x = x.transpose(-2, -1) if view & 4 else x
     axes = [axis for bit, axis in ((1, -2), (2, -1)) if view & bit]
     return x.flip(axes) if axes else x
+
+
+def commuting_views(operator: LinearOperator, y: torch.Tensor) -> list[int]:
+    """Return the views in which an operator is the same, ``A V x = V A x``, as random data tell."""
+    from napari_fidelity.methods._start import image_shape
+    from napari_fidelity.methods.base import call_operator
+
+    x = torch.randn(image_shape(y, operator), generator=torch.Generator().manual_seed(0)).to(y)
+    seen = call_operator(operator, x)
+
+    def commutes(view: int) -> bool:
+        try:
+            turned = call_operator(operator, to_view(x, view).contiguous())
+        except FidelityError:
+            return False
+        wanted = to_view(seen, view)
+        return turned.shape == wanted.shape and bool((turned - wanted).norm() <= _SAME * wanted.norm())
+
+    return [view for view in VIEWS if commutes(view)]

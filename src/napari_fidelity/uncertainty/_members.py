@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fidelity.core.errors import FidelityError, OptionError
+from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.denoisers.network import prepared
 from napari_fidelity.io.models import load_model
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods.apply import ready
-from napari_fidelity.methods.base import call_operator
-from napari_fidelity.methods.views import VIEWS, from_view, to_view
+from napari_fidelity.methods.views import VIEWS, commuting_views, from_view, to_view
 from napari_fidelity.networks.adapters import innermost
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from napari_fidelity.stopping.rules import StoppingRule
 
 _APART = 15_485_863  # between the seeds of members; slices of a stack lie 1 apart, networks of a prior 1,000,003
-_SAME = 1e-4  # relative to the measurement: larger than rounding, smaller than any half-pixel shift
 
 
 @dataclass(frozen=True)
@@ -113,24 +111,6 @@ def method_over_views(task: Task, count: int) -> list[Member]:
             do="Choose an ensemble over seeds, or the bootstrap",
         )
     return [_turned(task, view) for view in views]
-
-
-def commuting_views(operator: LinearOperator, y: torch.Tensor) -> list[int]:
-    """Return the views in which an operator is the same, ``A V x = V A x``, as random data tell."""
-    from napari_fidelity.methods._start import image_shape
-
-    x = torch.randn(image_shape(y, operator), generator=torch.Generator().manual_seed(0)).to(y)
-    seen = call_operator(operator, x)
-
-    def commutes(view: int) -> bool:
-        try:
-            turned = call_operator(operator, to_view(x, view).contiguous())
-        except FidelityError:
-            return False
-        wanted = to_view(seen, view)
-        return turned.shape == wanted.shape and bool((turned - wanted).norm() <= _SAME * wanted.norm())
-
-    return [view for view in VIEWS if commutes(view)]
 
 
 def _turned(task: Task, view: int) -> Member:
