@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_fidelity.core.errors import FidelityError
     from napari_fidelity.core.step import Result, Step
     from napari_fidelity.io import list_models, load_model, read_image, register_model, save_model, write_image
-    from napari_fidelity.methods import DIP, RED, Apply, DeepRED, FineTune, Project, project
+    from napari_fidelity.methods import DIP, RED, ZSSR, Apply, DeepRED, FineTune, Project, project
     from napari_fidelity.networks import register_architecture
     from napari_fidelity.operators import register_operator
     from napari_fidelity.pipeline import (
@@ -49,6 +49,7 @@ _SOURCES = {
     "Residual": "uncertainty",
     "Result": "core.step",
     "Step": "core.step",
+    "ZSSR": "methods",
     "assess": "pipeline",
     "assess_steps": "pipeline",
     "list_models": "io",
@@ -70,6 +71,7 @@ _MODULES = ("denoisers", "metrics", "networks", "operators", "stopping", "uncert
 __all__ = [
     "DIP",
     "RED",
+    "ZSSR",
     "Apply",
     "Bootstrap",
     "DeepRED",

@@ -21,7 +21,7 @@ from napari_fidelity.core.errors import ImageError
 from napari_fidelity.core.step import Step
 from napari_fidelity.denoisers import NLM
 from napari_fidelity.io import save_model
-from napari_fidelity.methods import DIP, RED, DeepRED
+from napari_fidelity.methods import DIP, RED, ZSSR, DeepRED
 from napari_fidelity.operators import Blur, Compose, Fourier, GaussianNoise, Mask, Radon, describe
 from napari_fidelity.pipeline import Recipe, simulate
 from napari_fidelity.stopping import Budget, Settled
@@ -62,9 +62,9 @@ def record(words: str, capsys: pytest.CaptureFixture[str], **files: str) -> dict
 def test_every_option_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     main(["reconstruct", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    names = {name for method in (RED, DIP, DeepRED) for name in method.model_fields} - {"kind", "snapshots"}
+    names = {name for method in (RED, DIP, DeepRED, ZSSR) for name in method.model_fields} - {"kind", "snapshots"}
     assert all(f"--{name.replace('_', '-')} " in shown for name in names)
-    assert "[red: 24; dip, deepred: 3000]" in shown.replace("│ │ ", "")
+    assert "[red: 24; dip, deepred: 3000; zssr: 30]" in shown.replace("│ │ ", "")
 
 
 @pytest.mark.parametrize("method", WORDS)
@@ -78,6 +78,31 @@ def test_methods(method: str, folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert 0 < image.data.mean() < 5000
     assert main(["run", "recipe.json", "in.tif", "again.tif", "--device", "cpu"]) == 0
     assert np.array_equal(read_image("again.tif").data, image.data)
+
+
+SMALL_ZSSR = "--method zssr --operator downsample:scale=2 --width 4 --depth 2 --updates 2 --iterations 3 --crop 8"
+
+
+@pytest.mark.parametrize("more", ["", "--preset shocher2018_kernel", "--noise gaussian:sigma=50 --views 1"])
+def test_learning_from_the_image_alone(more: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = record(f"{SMALL_ZSSR} {more} --recipe recipe.json", capsys)
+    assert found["recipe"]["method"]["turns"] == (more != "--preset shocher2018_kernel")
+    image = read_image("out.tif")
+    assert (image.shape, image.pixel_size["X"]) == ((32, 40), 0.25)
+    assert main(["run", "recipe.json", "in.tif", "again.tif", "--device", "cpu"]) == 0
+    assert np.array_equal(read_image("again.tif").data, image.data)
+
+
+def test_learning_from_every_slice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(record(SMALL_ZSSR, capsys, source="stack.tif")["runs"]) == 3
+    assert read_image("out.tif").shape == (3, 32, 40)
+    for words, said in (
+        (f"{SMALL_ZSSR} --spatial ZYX", "ZSSR works slice by slice"),
+        ("--method zssr", "this operator does not reduce it"),
+        (f"{SMALL_ZSSR} --model net.safetensors", "ZSSR takes no network"),
+    ):
+        assert reconstruct(words, source="stack.tif", target="other.tif") != 0
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

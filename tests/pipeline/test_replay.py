@@ -13,7 +13,7 @@ from napari_fidelity import Image, restore, run_recipe
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.step import drain
 from napari_fidelity.denoisers import NLM, TV
-from napari_fidelity.methods import DIP, RED, Apply, DeepRED, FineTune, Project
+from napari_fidelity.methods import DIP, RED, ZSSR, Apply, DeepRED, FineTune, Project
 from napari_fidelity.methods._finetuning import Run
 from napari_fidelity.networks import Skip
 from napari_fidelity.operators import Downsample
@@ -112,6 +112,26 @@ def test_user_ends_a_reconstruction(k: int, method: Any, stop: Any, rule: Any, s
     recipe, again = replayed(result, image, None)
     assert np.array_equal(again.image.data, result.image.data)
     assert recipe.stop == (stop | Budget(iterations=k) if rule is None else rule(k))
+
+
+SMALL_ZSSR = ZSSR(width=4, depth=2, iterations=20, updates=2, crop=8)
+
+
+@pytest.mark.parametrize("stop", [None, Settled(change=1e-9)])
+def test_user_ends_a_super_resolution(stop: Any, scene: Scene) -> None:
+    image = scene(18, 20)
+    result = stopped(image, None, at(3), method=SMALL_ZSSR, stop=stop)
+    assert (result.stop_reason, len(result.history)) == ("enough", 4)
+    _, again = replayed(result, image, None)
+    assert np.array_equal(again.image.data, result.image.data)
+
+
+def test_user_ends_a_stack_of_super_resolutions(scene: Scene) -> None:
+    image = Image(scene(3, 18, 20), "ZYX")
+    result = stopped(image, None, at(2, block=1), method=SMALL_ZSSR.replace(iterations=4))
+    recipe, again = replayed(result, image, None)
+    assert np.array_equal(again.image.data, result.image.data, equal_nan=True)
+    assert recipe.last_iterations == (3, 2)
 
 
 def test_user_ends_a_series_of_volumes(scene: Scene) -> None:

@@ -17,7 +17,7 @@ from napari_fidelity.core.errors import RecipeError
 from napari_fidelity.core.step import drain
 from napari_fidelity.denoisers import NLM, TV, NetworkDenoiser
 from napari_fidelity.io import save_model
-from napari_fidelity.methods import DIP, RED, Apply, DeepRED, FineTune, Project
+from napari_fidelity.methods import DIP, RED, ZSSR, Apply, DeepRED, FineTune, Project
 from napari_fidelity.networks import DeepDecoder, Skip
 from napari_fidelity.operators import (
     AiryBlur,
@@ -110,6 +110,9 @@ RECIPES = {
         operator=A, stop=WindowedVariance(window=2, patience=9),
         method=DeepRED(network=DeepDecoder(width=4, scales=2), denoiser=TV(), iterations=4, every=2, snapshots=2),
     ),
+    "reduced copies": Recipe(
+        operator=A, method=ZSSR(width=4, depth=2, iterations=3, updates=2, crop=8, turns=False, iteration=1), seed=5
+    ),
     "start": Recipe(
         operator=A, method=RED(denoiser=TV(), iterations=2, start=np.linspace(0, 4000, 32 * 36).reshape(32, 36))
     ),
@@ -192,6 +195,9 @@ PUBLISHED_PRESETS = {
     "denoise": (partial(DeepRED.mataev2019, "denoise"), "DeepRED.mataev2019('denoise'"),
     "super_resolution": (partial(DeepRED.mataev2019, "super_resolution"), "DeepRED.mataev2019('super_resolution'"),
     "deblur": (partial(DeepRED.mataev2019, "deblur"), "DeepRED.mataev2019('deblur'"),
+    "shocher2018": (ZSSR.shocher2018, "ZSSR.shocher2018("),
+    "shocher2018_kernel": (partial(ZSSR.shocher2018, "kernel"), "ZSSR.shocher2018('kernel'"),
+    "shocher2018_real": (partial(ZSSR.shocher2018, "real"), "ZSSR.shocher2018('real'"),
 }
 
 

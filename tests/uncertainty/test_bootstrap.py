@@ -13,7 +13,7 @@ import torch
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.step import Result, drain
 from napari_fidelity.denoisers import TV
-from napari_fidelity.methods import RED, Apply, FineTune, Project
+from napari_fidelity.methods import RED, ZSSR, Apply, FineTune, Project
 from napari_fidelity.operators import (
     Downsample,
     Fourier,
@@ -120,6 +120,15 @@ def test_every_operator(name: str, scene: Any) -> None:
     assert set(result.maps) == {"std", "bias", "mean"}
     assert all(image.shape == x.shape and torch.isfinite(image).all() for image in result.maps.values())
     assert float(result.image.min()) >= 0 and float(result.image.max()) > 0
+
+
+def test_super_resolution_learned_from_the_image_alone(scene: Any) -> None:
+    operator = Downsample(scale=2)
+    y = operator.A(torch.from_numpy(scene(1, 40, 36))[None])
+    method = ZSSR(width=4, depth=2, iterations=2, updates=2, crop=8)
+    result = drain(Bootstrap(of=method, samples=2).steps(y, operator))
+    assert result.image.shape == (1, 1, 40, 36)
+    assert float(result.maps["std"].mean()) > 0
 
 
 def test_frequencies_that_were_not_sampled_have_no_noise() -> None:

@@ -15,7 +15,7 @@ from napari_fidelity.core.errors import FidelityError, OptionError
 from napari_fidelity.core.step import drain
 from napari_fidelity.denoisers import NLM
 from napari_fidelity.io import load_model, save_model
-from napari_fidelity.methods import DIP, RED, Apply, FineTune, Project
+from napari_fidelity.methods import DIP, RED, ZSSR, Apply, FineTune, Project
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.networks.untrained import Skip
 from napari_fidelity.operators import Downsample, GaussianBlur, Identity, Mask, Radon
@@ -49,6 +49,15 @@ def model(network: MakeNetwork) -> nn.Module:
     return network()
 
 
+def test_super_resolutions_from_several_seeds(scene: Scene) -> None:
+    y = A.A(torch.from_numpy(scene(1, 40, 36))[None])
+    method = ZSSR(width=4, depth=2, iterations=2, updates=2, crop=8)
+    result = run(Ensemble(of=method, members=3), y)
+    members = [drain(method.steps(y, A, rng=seed)).image for seed in (0,)]
+    assert result.maps["std"].shape == members[0].shape
+    assert float(result.maps["std"].mean()) > 0
+
+
 def std_of(images: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(images).std(dim=0)
 
@@ -61,6 +70,7 @@ def std_of(images: list[torch.Tensor]) -> torch.Tensor:
     [
         (Ensemble(), "views"),
         (Ensemble(of=DIP()), "seeds"),
+        (Ensemble(of=ZSSR()), "seeds"),
         (Ensemble(of=RED()), "views"),
         (Ensemble(models=("edsr-s-x2",)), "models"),
         (Ensemble(of=DIP(), of_what="views"), "views"),

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QLabel, QWidget
 
 import napari_fidelity
 from napari_fidelity.denoisers import TV
-from napari_fidelity.methods import DIP, RED, FineTune
+from napari_fidelity.methods import DIP, RED, ZSSR, FineTune
 from napari_fidelity.pipeline import Recipe
 from napari_fidelity.uncertainty import NullSpace
 
@@ -114,6 +114,7 @@ def test_reproduce_without_a_result_says_so(viewer: Any, monkeypatch: pytest.Mon
         (FineTune(), "Correct"),
         (RED(denoiser=TV()), "Reconstruct"),
         (DIP(), "Reconstruct"),
+        (ZSSR(), "Reconstruct"),
         (NullSpace(of=RED(denoiser=TV())), "Uncertainty"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from napari_fidelity.core.errors import MissingDependencyError
 from napari_fidelity.denoisers import BM3D, NLM, TV
-from napari_fidelity.methods import DIP, RED, DeepRED
+from napari_fidelity.methods import DIP, RED, ZSSR, DeepRED
 from napari_fidelity.networks.untrained import DeepDecoder
 from napari_fidelity.pipeline import Recipe
 from napari_fidelity.stopping import Budget, WindowedVariance
@@ -51,6 +51,8 @@ METHODS = {
     "denoise": DeepRED.mataev2019("denoise"),
     "super_resolution": DeepRED.mataev2019("super_resolution"),
     "deblur": DeepRED.mataev2019("deblur"),
+    "zssr": ZSSR(),
+    "shocher2018": ZSSR.shocher2018(),
 }
 
 
@@ -65,7 +67,8 @@ def test_the_combo_box_chooses_the_method(panel: PriorPanel, key: str, opened: b
         choose(panel, chosen)
     assert panel.method() == METHODS[key].replace(snapshots=SNAPSHOTS)
     assert panel.method(3).snapshots == 3
-    assert panel.denoiser.isVisibleTo(panel) == (key != "dip")
+    assert panel.denoiser.isVisibleTo(panel) == hasattr(METHODS[key], "denoiser")
+    assert panel.start.isVisibleTo(panel) == hasattr(METHODS[key], "start")
     assert panel.key_of(panel.method()) == key
 
 
@@ -75,6 +78,9 @@ RECIPES = {
     "dip": Recipe(method=DIP(network=DeepDecoder(width=8), runs=3, **KEPT), stop=Budget(iterations=9)),
     "deepred": Recipe(method=DeepRED(denoiser=NLM(h=0.8), iteration=4, **KEPT), stop=WindowedVariance(window=9)),
     "published": Recipe(method=DeepRED.mataev2019("deblur", iterations=50, **KEPT), channels="each"),
+    "zssr": Recipe(method=ZSSR(width=32, views=1, iteration=3, **KEPT), seed=3),
+    "zssr, published": Recipe(method=ZSSR.shocher2018(updates=10, **KEPT)),
+    "zssr, kernel": Recipe(method=ZSSR.shocher2018("kernel", **KEPT)),
     "image": Recipe(method=RED(start=np.eye(4), denoiser=NLM(), **KEPT)),
 }
 
@@ -116,3 +122,12 @@ def test_what_a_method_cannot_begin_with_is_not_offered(panel: PriorPanel) -> No
     choose(panel, "red")
     assert "noise" not in starts()
     assert panel.method().start == RED().start
+
+
+def test_what_works_slice_by_slice_is_offered_no_volumes(panel: PriorPanel) -> None:
+    panel.spatial.setCurrentIndex(panel.spatial.findData("ZYX"))
+    choose(panel, "zssr")
+    assert panel.spatial.currentData() == "YX"
+    assert not panel.spatial.isEnabled()
+    choose(panel, "red")
+    assert panel.spatial.isEnabled()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_fidelity.denoisers import NLM, TV
-from napari_fidelity.methods import DIP, RED, DeepRED
+from napari_fidelity.methods import DIP, RED, ZSSR, DeepRED
 from napari_fidelity.networks.untrained import Skip
 from napari_fidelity.operators import Downsample, Fourier, GaussianNoise, Identity, Radon, sampling_mask
 from napari_fidelity.pipeline import Recipe
@@ -81,6 +81,7 @@ def said(dock: ReconstructWidget) -> str:
         QUICK,
         DIP(network=SMALL, iterations=4, runs=2),
         DeepRED(network=SMALL, denoiser=NLM(patch_distance=2), iterations=4, every=2),
+        ZSSR(width=8, depth=2, iterations=4, updates=2, crop=16),
     ],
     ids=lambda method: method.kind,
 )

@@ -34,7 +34,7 @@ class Restoration:
     """Recipe or provenance record (.json, .toml) of the restoration. An image that this program wrote knows its
     own; the options that are given go before it."""
     method: Annotated[str | None, Parameter(group=RESTORED)] = None
-    """finetune, project, apply (the network as it is), red, dip or deepred, with options as in
+    """finetune, project, apply (the network as it is), red, dip, deepred or zssr, with options as in
     finetune:iterations=4. Left out: the recipe's, or finetune where a model is given."""
     model: Annotated[str | None, Parameter(group=RESTORED)] = None
     """Id of a model (see the command models) or a model file."""

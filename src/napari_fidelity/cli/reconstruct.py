@@ -20,7 +20,7 @@ from napari_fidelity.cli._options import (
     table_over,
 )
 from napari_fidelity.core.errors import OptionError
-from napari_fidelity.methods import DIP, RED, DeepRED
+from napari_fidelity.methods import DIP, RED, ZSSR, DeepRED
 from napari_fidelity.pipeline.presets import from_preset
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_fidelity.methods import AnyMethod, Method
     from napari_fidelity.operators import Noise
 
-_METHODS: dict[str, type[Method]] = {"red": RED, "dip": DIP, "deepred": DeepRED}
+_METHODS: dict[str, type[Method]] = {"red": RED, "dip": DIP, "deepred": DeepRED, "zssr": ZSSR}
 _STARTS = ("measurement", "classical", "red", "noise")
 
 Table = table_over(
@@ -47,8 +47,17 @@ def reconstruct(
     target: Path,
     /,
     *,
-    method: Literal["red", "dip", "deepred"] = "red",
-    preset: Literal["default", "romano2017", "denoise", "super_resolution", "deblur"] = "default",
+    method: Literal["red", "dip", "deepred", "zssr"] = "red",
+    preset: Literal[
+        "default",
+        "romano2017",
+        "denoise",
+        "super_resolution",
+        "deblur",
+        "shocher2018",
+        "shocher2018_kernel",
+        "shocher2018_real",
+    ] = "default",
     model: str | None = None,
     stop: str | None = None,
     spatial: Annotated[Literal["YX", "ZYX"], Parameter(group=IMAGE)] = "YX",
@@ -64,6 +73,9 @@ def reconstruct(
     Deblurring: napari-fidelity reconstruct blurred.tif sharp.tif --operator gaussian_blur:sigma=1.6 --noise
     gaussian:sigma=1.4
 
+    Without any other image: napari-fidelity reconstruct lowres.tif highres.tif --method zssr --operator
+    downsample:scale=2
+
     As published (DeepRED, ×4): napari-fidelity reconstruct lowres.tif highres.tif --method deepred --preset
     super_resolution --operator downsample:scale=4
 
@@ -74,10 +86,12 @@ def reconstruct(
     target
         Where to write the reconstructed image.
     method
-        The prior: red, a denoiser; dip, an untrained network (deep image prior); deepred, both.
+        The prior: red, a denoiser; dip, an untrained network (deep image prior); deepred, both; zssr, what a small
+        network learns from the measurement's own reduced copies, for operators that downsample.
     preset
         Settings to start from; the others than default are published ones: romano2017 for red; denoise,
-        super_resolution and deblur (Mataev 2019) for deepred.
+        super_resolution and deblur (Mataev 2019) for deepred; shocher2018 for zssr after bicubic downsampling,
+        shocher2018_kernel with a known blur, shocher2018_real for noise of unknown level.
     model
         Id of a denoising network (see the command models) or a model file, for --denoiser network. Left
         out: the bundled one.

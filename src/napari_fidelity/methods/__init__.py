@@ -11,12 +11,14 @@ from napari_fidelity.methods.deepred import DeepRED
 from napari_fidelity.methods.finetune import FineTune
 from napari_fidelity.methods.projection import Project, project, ridge_for
 from napari_fidelity.methods.red import RED
+from napari_fidelity.methods.zssr import ZSSR
 
-AnyMethod = Annotated[FineTune | Project | Apply | RED | DIP | DeepRED, Field(discriminator="kind")]
+AnyMethod = Annotated[FineTune | Project | Apply | RED | DIP | DeepRED | ZSSR, Field(discriminator="kind")]
 
 __all__ = [
     "DIP",
     "RED",
+    "ZSSR",
     "AnyMethod",
     "Apply",
     "DeepRED",

@@ -35,12 +35,15 @@ class Iterate:
         Makes the scores of the estimate, the average of the images so far.
     settles
         Whether a small change of the estimate means that it has settled.
+    ends
+        Why there is no next iteration, or ``""``.
     """
 
     loss: float
     image: torch.Tensor
     scores: Callable[[torch.Tensor], dict[str, float]]
     settles: bool = True
+    ends: str = ""
 
 
 def iterate(
@@ -102,7 +105,7 @@ def iterate(
         history.append(Record.of(step))
         reply = yield step
         said = [watch(step) for watch in watchers]
-        reason = reply or next((text for text in said if text), "")
+        reason = reply or next((text for text in said if text), "") or new.ends
         if reason:
             break
     if not reason:

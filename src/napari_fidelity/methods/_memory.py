@@ -19,9 +19,11 @@ from napari_fidelity.denoisers.network import AT_ONCE, NetworkDenoiser, prepared
 from napari_fidelity.methods._adaptation import SIDE
 from napari_fidelity.methods._checkpointing import checkpointed
 from napari_fidelity.methods._network import uses_bfloat16
+from napari_fidelity.methods._zssr_pairs import FATHERS, MOST, STRIP, fold_of
 from napari_fidelity.methods.base import call_network
 from napari_fidelity.methods.deep_prior import INPUTS
 from napari_fidelity.methods.last_layer import MAX_ROWS, Pass, first_pass
+from napari_fidelity.networks.zero_shot import ZeroShotNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from napari_fidelity.methods.deep_prior import DeepPrior
     from napari_fidelity.methods.deepred import DeepRED
     from napari_fidelity.methods.red import RED
+    from napari_fidelity.methods.zssr import ZSSR
 
 FLOATS = 10
 """Copies in float32 of the image in projections, scores and the conversion to intensities."""
@@ -190,6 +193,24 @@ def prior_memory(options: DeepPrior, shape: Sequence[int], device: torch.device)
     channels = options.runs * INPUTS + FLOATS * shape[1]  # inputs of all networks; images, averages, ADMM
     snapshots = 2 * options.snapshots * shape[1]
     return network + 4 * shape[0] * prod(spatial) * (channels + snapshots)
+
+
+def zero_shot_memory(options: ZSSR, shape: Sequence[int], image_shape: Sequence[int], device: torch.device) -> int:
+    """Return the bytes of learning from a measurement ``(N, C, H, W)`` and making an image of it."""
+    scale = [n / m for n, m in zip(image_shape[2:], shape[2:], strict=True)]
+    fold = fold_of(options, (scale[0], scale[1]))
+    network = ZeroShotNetwork(
+        shape[1], torch.Generator(), width=options.width, depth=options.depth, fold=fold, residual=1.0
+    )
+    found = footprint_of(network, shape[1], bfloat16=uses_bfloat16(options.precision, device))
+    assert found is not None  # it takes images of any size
+    crops = options.batch * min(options.crop, shape[2]) * min(options.crop, shape[3])
+    at_once = min(prod(image_shape[2:]), STRIP * prod(fold)) * shape[0]
+    views = options.views if options.views > 1 else 0
+    copies = FLOATS + views + 2 * options.snapshots
+    pairs = 2 * 4 * (prod(shape) + min(MOST, prod(shape) * FATHERS) * (options.augmentation == "sizes"))
+    images = copies * 4 * prod(image_shape)
+    return images + pairs + round(max(found.with_gradients(crops), found.without_gradients(at_once)))
 
 
 def weights_memory(model: Network | None) -> int:

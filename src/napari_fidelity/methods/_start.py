@@ -209,12 +209,12 @@ def filled(y: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     return torch.where(seen > 0, y, fine)
 
 
-def _seen(y: torch.Tensor, operator: LinearOperator, weights: torch.Tensor | None) -> torch.Tensor | None:
+def observed(y: torch.Tensor, operator: LinearOperator, weights: torch.Tensor | None) -> torch.Tensor | None:
     """Return where a measurement was observed, by weights and a mask at the end of ``A``; ``None``: all over."""
     last = operator.operators[-1] if isinstance(operator, Compose) else operator
     if not isinstance(last, Mask) or last.mask.shape != tuple(y.shape[2:]):
         return weights
-    kept = torch.from_numpy(last.mask > 0).to(y)
+    kept = torch.from_numpy(last.mask > 0).to(y)[None, None]
     return kept if weights is None else kept * weights
 
 
@@ -222,7 +222,7 @@ def _measurement(
     y: torch.Tensor, operator: LinearOperator, shape: tuple[int, ...], weights: torch.Tensor | None
 ) -> torch.Tensor:
     """Return the measurement on the image's grid."""
-    seen = _seen(y, operator, weights)
+    seen = observed(y, operator, weights)
     if seen is not None and pictures(operator):
         y = filled(y, seen)
     if pictures(operator) and y.shape[:2] == shape[:2]:

@@ -64,11 +64,14 @@ class Method(Options, ABC):
 
     Attributes
     ----------
+    begins_at_random
+        Whether another seed gives another image.
     offers
         Scores that stopping rules may need, beyond the usual ones.
     """
 
     kind: str
+    begins_at_random: ClassVar[bool] = False
     offers: ClassVar[frozenset[str]] = frozenset()
 
     @property

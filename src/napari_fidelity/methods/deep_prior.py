@@ -39,6 +39,7 @@ class DeepPrior(Method):
     """
 
     reads_measurement: ClassVar[bool] = False
+    begins_at_random: ClassVar[bool] = True
     offers: ClassVar[frozenset[str]] = frozenset({"held_out", "variance"})
     network: AnyUntrained = Field(Skip(), description="The untrained network.")
     iterations: int = Field(3000, ge=1, le=1_000_000, description="Largest number of iterations.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from napari_fidelity.core.errors import OptionError
-from napari_fidelity.methods import RED, DeepRED, FineTune
+from napari_fidelity.methods import RED, ZSSR, DeepRED, FineTune
 from napari_fidelity.methods.deepred import Task
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ PRESETS: Mapping[type[Method], Mapping[str, Preset]] = {
     FineTune: {"lucas2020": Preset("lucas2020")},
     RED: {"romano2017": Preset("romano2017")},
     DeepRED: {task: Preset("mataev2019", (task,)) for task in get_args(Task)},
+    ZSSR: {
+        "shocher2018": Preset("shocher2018"),
+        "shocher2018_kernel": Preset("shocher2018", ("kernel",)),
+        "shocher2018_real": Preset("shocher2018", ("real",)),
+    },
 }
 """The presets of each method that has any, by name."""
 

@@ -23,7 +23,7 @@ def reconstruct(
     method: Method | None = None,
     **settings: Any,
 ) -> Result[Image]:
-    """Reconstruct an image from its measurement with a general prior: a denoiser, an untrained network, or both.
+    """Reconstruct an image from its measurement without training pairs, by what is known of images.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ def reconstruct(
     operator
         Image formation model; the identity (denoising) if left out.
     method
-        :class:`RED`, :class:`DIP` or :class:`DeepRED`; :class:`RED` with its defaults if left out. Where it begins
+        :class:`RED` (a denoiser as prior), :class:`DIP` (an untrained network), :class:`DeepRED` (both) or
+        :class:`ZSSR` (the image at coarser scales); :class:`RED` with its defaults if left out. Where it begins
         with an image (``start``), that has the measurement's intensity units and the result's shape.
     settings
         As for :func:`restore`: ``noise``, ``stop``, ``seed``, ``device``, ``dtype``, ``trust``, ``on_step``,

@@ -13,7 +13,7 @@ from napari_fidelity.core.errors import RecipeError
 from napari_fidelity.core.options import Options
 from napari_fidelity.core.registry import OWN_MODELS
 from napari_fidelity.core.spec import number_text, write_one
-from napari_fidelity.methods import DIP, RED, DeepRED, FineTune, Project
+from napari_fidelity.methods import DIP, RED, ZSSR, DeepRED, FineTune, Project
 from napari_fidelity.operators import Compose, Registered, describe
 from napari_fidelity.pipeline.presets import PRESETS, preset_of
 from napari_fidelity.stopping import AnyOf
@@ -39,6 +39,7 @@ _COMMANDS: dict[type[Method], str] = {
     RED: "reconstruct",
     DIP: "reconstruct",
     DeepRED: "reconstruct",
+    ZSSR: "reconstruct",
 }
 _FORMATION = ("scaling", "scope", "channels", "series", "nonfinite", "spatial")
 _NO_EFFECT = ("kind", "snapshots")  # on the image

@@ -12,7 +12,6 @@ from napari_fidelity.core.errors import OptionError
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods.base import check_measurement, generator
-from napari_fidelity.methods.deep_prior import DeepPrior
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
 from napari_fidelity.uncertainty.base import Output
@@ -35,7 +34,7 @@ _NO_CHANCE = 1e-4  # root mean square, on the range [0, 1]
 class Ensemble(DeviationMap):
     """Standard deviation between the results of a method that differ in what should not matter.
 
-    - ``seeds``: the method with several seeds, for methods that begin at random (DIP, DeepRED).
+    - ``seeds``: the method with several seeds, for methods that begin at random (DIP, DeepRED, ZSSR).
     - ``views``: the eight flips and quarter turns of the image (Timofte 2016, doi:10.1109/CVPR.2016.206). A
       network (of Apply, Project, or the one that FineTune ends with) is shown the measurement in each of them. Any
       other method is run on each, where flipping and turning the image does the same to its measurement.
@@ -90,7 +89,7 @@ class Ensemble(DeviationMap):
             return self.of_what
         if self.models:
             return "models"
-        return "seeds" if isinstance(self.of, DeepPrior) else "views"
+        return "seeds" if self.of.begins_at_random else "views"
 
     def memory(
         self,

@@ -52,6 +52,12 @@ class PriorPanel(RecipePanel):
             "Both (DeepRED)",
             "The deep image prior, held back by a denoiser from fitting the noise. Minutes.",
         ),
+        "zssr": (
+            "Its own reduced copies (ZSSR)",
+            "A small network learns from the image alone how its structures look at a coarser scale, and enlarges "
+            "the image with it. Nothing learned from other images; the image formation above must include "
+            "downsampling. Seconds to a minute.",
+        ),
         "romano2017": (
             "RED (2017)",
             "As published: the settings of Romano et al. 2017, a fixed noise level and 200 iterations. For "
@@ -65,6 +71,11 @@ class PriorPanel(RecipePanel):
             )
             for task, words in _PUBLISHED.items()
         },
+        "shocher2018": (
+            "ZSSR (2018)",
+            "As published: the settings of Shocher et al. 2018 for bicubic downsampling, up to 3000 steps. For "
+            "comparison with the paper; many minutes.",
+        ),
     }
     question = "What is known about the image, beside the measurement."
     shown_apart = ("denoiser", "start", "runs")
@@ -104,7 +115,9 @@ class PriorPanel(RecipePanel):
             If an option is out of its range, or a package is missing.
         """
         method = self._own_options()
-        changes: dict[str, Any] = {"start": self.start.start(), "snapshots": min(snapshots, SNAPSHOTS)}
+        changes: dict[str, Any] = {"snapshots": min(snapshots, SNAPSHOTS)}
+        if hasattr(method, "start"):
+            changes["start"] = self.start.start()
         if hasattr(method, "denoiser"):
             changes["denoiser"] = self.denoiser.denoiser()
         if hasattr(method, "runs"):
@@ -125,7 +138,8 @@ class PriorPanel(RecipePanel):
         """Show the settings of a recipe."""
         super().set_recipe(recipe)
         method: Any = recipe.method
-        self.start.set_start(method.start)
+        if hasattr(method, "start"):
+            self.start.set_start(method.start)
         if hasattr(method, "denoiser"):
             self.denoiser.show(method.denoiser)
         if hasattr(method, "runs"):
@@ -142,19 +156,21 @@ class PriorPanel(RecipePanel):
 
     def made(self, key: str) -> Method:
         """Return the method of an entry of the combo box, with its defaults."""
-        from napari_fidelity.methods import DIP, RED, DeepRED
+        from napari_fidelity.methods import DIP, RED, ZSSR, DeepRED
 
         if key in _PUBLISHED:
             return DeepRED.mataev2019(key)  # type: ignore[arg-type]
         if key == "romano2017":
             return RED.romano2017()
-        made: dict[str, Method] = {"red": RED(), "dip": DIP(), "deepred": DeepRED()}
+        if key == "shocher2018":
+            return ZSSR.shocher2018()
+        made: dict[str, Method] = {"red": RED(), "dip": DIP(), "deepred": DeepRED(), "zssr": ZSSR()}
         return made[key]
 
     def key_of(self, method: Any) -> str:
         """Return the entry of the combo box that a method belongs to."""
         kind = str(method.kind)
-        published = {"red": ["romano2017"], "deepred": list(_PUBLISHED)}.get(kind, [])
+        published = {"red": ["romano2017"], "deepred": list(_PUBLISHED), "zssr": ["shocher2018"]}.get(kind, [])
         return next((key for key in published if _settings(self.made(key)) == _settings(method)), kind)
 
     def show_for(self, method: Any) -> None:
@@ -163,6 +179,9 @@ class PriorPanel(RecipePanel):
         self.start.show_for(method)
         self.denoiser.setVisible(hasattr(method, "denoiser"))
         self._runs_row.setVisible(hasattr(method, "runs"))
+        self.spatial.setEnabled(3 in method.spatial_dims)
+        if 3 not in method.spatial_dims:
+            self.spatial.setCurrentIndex(self.spatial.findData("YX"))
         if hasattr(method, "denoiser"):
             self.denoiser.show(method.denoiser)
         if hasattr(method, "runs"):
@@ -176,5 +195,5 @@ class PriorPanel(RecipePanel):
 
 def _settings(method: Any) -> tuple[Any, ...]:
     """Return what tells published settings from others, whatever else has been changed."""
-    names = ("learning_rate", "beta", "mu", "strength", "sigma_start")
+    names = ("learning_rate", "beta", "mu", "strength", "sigma_start", "schedule", "turns", "noise_level")
     return tuple(getattr(method, name, None) for name in names)

@@ -214,7 +214,7 @@ def dock_for(recipe: Recipe) -> str:
     """Return the name of the dock that makes results with a recipe."""
     if hasattr(recipe.method, "outputs"):
         return "Uncertainty"
-    return "Reconstruct" if recipe.method.kind in ("dip", "red", "deepred") else "Correct"
+    return "Reconstruct" if recipe.method.kind in ("dip", "red", "deepred", "zssr") else "Correct"
 
 
 def open_dock(viewer: ViewerModel, name: str) -> Any:

@@ -125,6 +125,7 @@ _RESULTS = {
     "dip": "DIP",
     "red": "RED",
     "deepred": "DeepRED",
+    "zssr": "ZSSR",
 }  # what a method's result is called, after its measurement
 
 

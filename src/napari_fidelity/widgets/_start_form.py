@@ -59,7 +59,11 @@ class StartForm(QWidget):
         self.layer.native.setVisible(False)
 
     def show_for(self, method: Any) -> None:
-        """Offer what a method can begin with; ``method`` holds its defaults."""
+        """Offer what a method can begin with; ``method`` holds its defaults. One without a choice hides this."""
+        self.setVisible(hasattr(method, "start"))
+        if not hasattr(method, "start"):
+            self._show("")
+            return
         words = {value for member in get_args(_annotation(method)) for value in _words(member)}
         self._by_method = method.start
         self.set_start(method.start)

@@ -1,0 +1,279 @@
+"""The run behind :class:`napari_fidelity.methods.ZSSR`."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from napari_fidelity.core.errors import OperatorError, OptionError
+from napari_fidelity.methods._iteration import Iterate, iterate
+from napari_fidelity.methods._network import autocast
+from napari_fidelity.methods._start import filled, image_shape, observed, pictures
+from napari_fidelity.methods._zssr_pairs import SMALLEST, STRIP, Making, Source, too_small
+from napari_fidelity.methods._zssr_training import Training
+from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
+from napari_fidelity.methods.data_term import split
+from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project
+from napari_fidelity.methods.scores import known_variance, lr_psnr
+from napari_fidelity.methods.views import commuting_views, from_view, to_view
+from napari_fidelity.operators.base import Operator
+from napari_fidelity.operators.compose import Compose
+from napari_fidelity.operators.identity import Identity
+from napari_fidelity.operators.mask import Mask
+from napari_fidelity.operators.noise import GaussianNoise
+from napari_fidelity.operators.resample import Downsample, resize
+
+if TYPE_CHECKING:
+    from napari_fidelity.methods.base import LinearOperator, Steps
+    from napari_fidelity.methods.zssr import ZSSR
+    from napari_fidelity.operators.noise import Noise
+    from napari_fidelity.stopping.rules import StoppingRule
+
+_ENLARGES = 1.01  # least number of image samples per measurement sample along some axis
+
+
+class Size(NamedTuple):
+    """One size of the image on the way to the last.
+
+    Attributes
+    ----------
+    operator
+        Between an image of this size and what it is made of.
+    scale
+        Image samples per sample of that, along each axis.
+    doubles
+        Whether it is made of the size before, not of the measurement.
+    """
+
+    operator: LinearOperator
+    scale: tuple[float, float]
+    doubles: bool = False
+
+
+class Run:
+    """One super-resolution of one measurement."""
+
+    def __init__(
+        self,
+        options: ZSSR,
+        y: torch.Tensor,
+        operator: LinearOperator,
+        *,
+        noise: Noise | None,
+        stop: StoppingRule | None,
+        weights: torch.Tensor | None,
+        rng: int | torch.Generator,
+    ) -> None:
+        self.started = time.perf_counter()
+        y, weights = check_measurement(y, weights)
+        self.options, self.operator = options, operator
+        self.stop, self.rng = stop or options.default_stop(), generator(rng)
+        self.seed = self.rng.initial_seed()
+        self.shape = image_shape(y, operator)
+        scale = enlargement(operator, y, self.shape)
+        if min(y.shape[2:]) < SMALLEST:
+            raise too_small(y.shape[2:], [int(n / s) for n, s in zip(y.shape[2:], scale, strict=True)])
+        self.term = split(y, noise, weights, self.stop, self.rng).term(operator)
+        self.noise = self._known_noise()
+        seen = observed(self.term.y, operator, self.term.weights)
+        self.source = Source(self.term.y if seen is None else filled(self.term.y, seen), seen)
+        self.views = commuting_views(without_masks(operator), y) if options.views > 1 or options.turns else [0]
+        self.plan = self._planned(scale)
+        self.results: list[Source] = []
+        self.training: Training | None = None
+        self.size, self.shown, self.measured = self.plan[0], self.source.image, self.source.image
+
+    def _known_noise(self) -> Noise | None:
+        """Return the noise model, or Gaussian noise as strong as the measurement shows where it shows any."""
+        y, noise, weights = self.term.y, self.term.noise, self.term.weights
+        if known_variance(noise, y) is not None:
+            return noise
+        variance = assumed_variance(y, self.operator, self.shape[2:], weights=weights, rng=self.seed)
+        return GaussianNoise(sigma=math.sqrt(variance)) if variance > UNKNOWN_NOISE**2 else None
+
+    def _planned(self, scale: tuple[float, float]) -> list[Size]:
+        """Return the sizes on the way to the image."""
+        operator = without_masks(self.operator)
+        if not isinstance(operator, Downsample):
+            if self.options.gradual == "published":
+                raise OptionError(
+                    "The published sizes are for downsampling alone: a blur belongs to one size",
+                    found=getattr(operator, "kind", type(operator).__name__),
+                    do="Set gradual to none or doubling",
+                )
+            return [Size(operator, scale)]
+        if self.options.gradual == "published":
+            return [Size(Downsample(scale=on_the_way), on_the_way) for on_the_way in sizes_on_the_way(scale)]
+        doublings = doublings_of(scale) if self.options.gradual == "doubling" else 0
+        half = Size(Downsample(scale=2), (2.0, 2.0), doubles=True)
+        return [half] * doublings if doublings > 1 else [Size(operator, scale)]
+
+    # -- the iteration ----------------------------------------------------------------------------------------
+
+    def steps(self) -> Steps:
+        """Yield one step per iteration; return the result."""
+        options = self.options
+        last = options.iterations * len(self.plan) - 1
+        if options.iteration is not None:
+            last = min(options.iteration, last)
+        return iterate(options, self.stop, self._advance, started=self.started, last=last, finish=self._finished)
+
+    def _advance(self, index: int) -> Iterate:
+        if self.training is None or self.training.ended:
+            self._begin()
+        training = self.training
+        assert training is not None
+        loss = training.advance()
+        own = training.own
+        error = lr_psnr(self._made(own.base, 0) - own.father, own.seen)
+        training.judge(10 ** (-error / 10))
+        image, ends = self._made(self.shown, 0), ""
+        if training.ended:
+            image = self._combined()
+            ends = training.ended if self.last_size else ""
+            self._keep(image)
+        if image.shape != self.shape:
+            image = resize(image, self.shape[2:])
+        return Iterate(
+            loss,
+            image,
+            lambda estimate: self.term.scores(call_operator(self.operator, estimate)) | {"reconstruction": error},
+            ends=ends,
+        )
+
+    @property
+    def last_size(self) -> bool:
+        """Whether no larger size comes after the present one."""
+        return len(self.results) + 1 >= len(self.plan)
+
+    def _begin(self) -> None:
+        """Begin to learn for the next size."""
+        self.size = size = self.plan[len(self.results)]
+        if size.doubles and self.results:  # which hold what the noise left
+            self.measured, noise = self.results[-1].image, None
+            sources = [self.results[-1]]
+        else:
+            self.measured, noise = self.source.image, self.noise
+            sources = []
+        making = Making(self.options, size.operator, noise, size.scale)
+        self.shown = making.base(self.measured)
+        if not sources:
+            sources = [self._first_father(), *self.results]
+        if len(self.plan) == 1:
+            check_fit(self.operator, self.shown, self.term.y)
+        self.training = Training(making, sources, self.views, self.rng, before=self.training)
+
+    def _first_father(self) -> Source:
+        """Return the measurement, without its blur where that can be taken back.
+
+        A father plays the image: it must be as sharp as images are, or the network learns to make blurred ones.
+        """
+        if self.options.base == "bicubic":
+            return self.source
+        return Source(resize(self.shown, self.source.image.shape[2:]), self.source.seen)
+
+    def _keep(self, image: torch.Tensor) -> None:
+        """Keep the image of a size on the way."""
+        if not self.last_size:
+            image = self._corrected(image, self.size.operator, self.measured)
+        self.results.append(Source(image, None, min(self.size.scale)))
+
+    # -- images -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _made(self, base: torch.Tensor, view: int) -> torch.Tensor:
+        """Return the image that the network makes of an enlarged measurement, shown to it in a view."""
+        assert self.training is not None
+        z = to_view(base, view)
+        fold, depth = self.training.network.fold[0], self.options.depth
+        rows = max(1, STRIP * fold // z.shape[3]) * fold
+        margin = depth * fold  # what the network looks at beyond a pixel
+        strips = []
+        for start in range(0, z.shape[2], rows):
+            first, end = max(0, start - margin), start + rows
+            part = z[:, :, first : end + margin].contiguous(memory_format=torch.channels_last)
+            with autocast(self.options.precision, z.device):
+                made = self.training.averaged(part).float()
+            strips.append(made[:, :, start - first : start - first + min(rows, z.shape[2] - start)])
+        image = from_view(strips[0] if len(strips) == 1 else torch.cat(strips, dim=2), view)
+        return image.clamp(0, 1) if self.options.clip else image.contiguous()
+
+    @torch.no_grad()
+    def _combined(self) -> torch.Tensor:
+        """Return what the images of all views have in common."""
+        options = self.options
+        images = [self._made(self.shown, view) for view in self.views[: options.views]]
+        if options.combine == "mean" or len(images) == 1:
+            return torch.stack(images).mean(dim=0)
+        if options.correction == "back_projection":
+            images = [self._corrected(image, self.size.operator, self.measured) for image in images]
+        ordered = torch.stack(images).sort(dim=0).values
+        middle = (len(images) - 1) // 2
+        return ordered[middle : len(images) // 2 + 1].mean(dim=0)
+
+    def _finished(self, image: torch.Tensor) -> torch.Tensor:
+        return self._corrected(image, self.operator, self.term.y)
+
+    @torch.no_grad()
+    def _corrected(self, x: torch.Tensor, operator: LinearOperator, y: torch.Tensor) -> torch.Tensor:
+        """Return an image made to agree with a measurement, or with what is taken for one on the way."""
+        options, weights, noise = self.options, None, None
+        if y.shape == self.term.y.shape:  # the measurement itself, with nothing filled in
+            y, weights, noise = self.term.y, self.term.weights, self.noise
+        if options.correction == "project":
+            x = project(x, y, operator, noise=noise, weights=weights, rng=self.seed)
+        elif options.correction == "back_projection":
+            for _ in range(options.back_projections):
+                residual = y - call_operator(operator, x)
+                x = x + resize(residual if weights is None else residual * weights, x.shape[2:])
+                x = x.clamp(0, 1) if options.clip else x
+        return x.clamp(0, 1) if options.clip else x
+
+
+def enlargement(operator: LinearOperator, y: torch.Tensor, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the image samples per measurement sample along each axis.
+
+    Raises
+    ------
+    OperatorError
+        If the operator does not downsample.
+    """
+    rows, columns = (n / m for n, m in zip(shape[2:], y.shape[2:], strict=True))
+    if isinstance(operator, Operator) and operator.shares_grid:
+        rows, columns = operator.grid(2).scale
+    if not pictures(operator) or shape[1] != y.shape[1] or max(rows, columns) < _ENLARGES:
+        raise OperatorError(
+            "ZSSR learns from the measurement's own reduced copies, and this operator does not reduce it",
+            found=getattr(operator, "kind", type(operator).__name__),
+            do="Add the downsampling, as in 'gaussian_blur:sigma=1.6 + downsample:scale=2', or choose RED, DIP or "
+            "DeepRED, which take every operator",
+        )
+    return rows, columns
+
+
+def without_masks(operator: LinearOperator) -> LinearOperator:
+    """Return an operator without its masks, which belong to an image of one size."""
+    if not isinstance(operator, Compose):
+        return operator
+    parts = [part for part in operator.operators if not isinstance(part, Mask | Identity)]
+    return parts[0] if len(parts) == 1 else Compose(operators=tuple(parts))
+
+
+def sizes_on_the_way(scale: tuple[float, float]) -> list[tuple[float, float]]:
+    """Return the scales to go through to the last one, rows and columns in turn.
+
+    For ×2 the six of the authors' code; for others its halfway point is kept.
+    """
+    rows, columns = scale
+    i, j = (1 + rows) / 2, (1 + columns) / 2
+    way = [(1, j), (i, 1), (i, j), (i, columns), (rows, j), (rows, columns)]
+    return [size for size in dict.fromkeys(way) if max(size) > 1]
+
+
+def doublings_of(scale: tuple[float, float]) -> int:
+    """Return how many doublings make a scale, 0 if none do."""
+    doublings = round(math.log2(scale[0]))
+    return doublings if scale[0] == scale[1] == 2**doublings else 0
