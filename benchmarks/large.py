@@ -146,8 +146,8 @@ def main() -> int:
         args.out / "large.md",
         "Large images",
         [
-            f"Fine-tuning with edsr-s-x2, ×{SCALE}, the tile chosen for {args.limit:g} GB; peak resident memory of "
-            "the process, seconds of the run and per megapixel of the measurement and iteration.",
+            f"Fine-tuning with edsr-s-x2, ×{SCALE}, the tile chosen for {args.limit:g} GB; peak resident memory "
+            "of the process, seconds of the run and per megapixel of the measurement and iteration.",
             markdown(["measurement", "tile", "iterations", "peak GB", "seconds", "s/MP/iteration"], table),
             f"512² in tiles of {args.tiled} against untiled:",
             markdown(head, beside),

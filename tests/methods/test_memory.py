@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.errors import MemoryNeededError
-from napari_fidelity.methods import Apply, FineTune, Project, _memory
-from napari_fidelity.methods._memory import check_memory, footprint_of, kept_for_backward, network_memory
+from napari_fidelity.methods import Apply, FineTune, Project, _plan
+from napari_fidelity.methods._memory import footprint_of, kept_for_backward, network_memory
 from napari_fidelity.methods.last_layer import MAX_ROWS, Pass
 from napari_fidelity.operators import Downsample
 
@@ -83,8 +83,8 @@ def test_what_costs_memory(network: MakeNetwork) -> None:
 def test_too_large_an_image_is_refused_with_the_numbers(
     network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_memory, "free_memory", lambda device: 10**6)
-    monkeypatch.setattr(_memory, "_SMALL", 32**2)
+    monkeypatch.setattr(_plan, "free_memory", lambda device: 10**6)
+    monkeypatch.setattr(_plan, "SMALL", 32**2)
     y = torch.rand(1, 1, 64, 64)
     with pytest.raises(MemoryNeededError, match=r"64 × 64 .* GB .*0\.0 GB free.*parameters: last"):
         next(FineTune().steps(y, Downsample(scale=2), network()))
@@ -92,7 +92,8 @@ def test_too_large_an_image_is_refused_with_the_numbers(
 
 
 def test_what_fits_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_memory, "_SMALL", 0)
+    monkeypatch.setattr(_plan, "SMALL", 0)
     model = nn.Conv2d(1, 1, 3, padding=1)
     for size in (64, 30, 3):
-        check_memory(lambda z: Pass(model(z)), torch.rand(1, 1, size, size))
+        shape = (1, 1, size, size)
+        _plan.check(_plan.plan_finetuning(FineTune(), shape, model, CPU), shape, CPU)

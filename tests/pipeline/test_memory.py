@@ -72,7 +72,7 @@ def test_model_of_the_recipe() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert needed.image == 4 * 3 * 16000**2
-    assert 50e9 < needed.method < 300e9
+    assert 20e9 < needed.method < 300e9  # in tiles where there is less
     assert peak < 30e6
     assert isinstance(needed, Memory)
 

@@ -22,6 +22,7 @@ from napari_fidelity.methods.scores import lr_psnr, mean_square
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_fidelity.methods._tiling import Tiling
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
@@ -101,19 +102,25 @@ def network_output(
 
 
 def _output(options: OneRun, y: torch.Tensor, network: Network) -> tuple[torch.Tensor, dict[str, Any]]:
-    from napari_fidelity.methods._plan import plan_run
     from napari_fidelity.methods._tiles import in_tiles
-    from napari_fidelity.methods._tiling import Tiling
-    from napari_fidelity.methods.last_layer import Pass
 
     def run(z: torch.Tensor) -> torch.Tensor:
         return call_network(network, z).float()
 
     if y.ndim != 4:
         return run(y), {}
-    side = plan_run(options, y.shape, network, y.device).tile
-    tiling = Tiling(lambda z: Pass(run(z)), y, side, options.margin, network=network)
+    tiling = tiling_for(options, y, network)
     return tiling.fitting(lambda: in_tiles(run, y, tiling.tiles)), tiling.record
+
+
+def tiling_for(options: OneRun, y: torch.Tensor, network: Network) -> Tiling:
+    """Return in which tiles a network is run on a measurement ``(N, C, H, W)``: those asked for, or by memory."""
+    from napari_fidelity.methods._plan import plan_run
+    from napari_fidelity.methods._tiling import Tiling
+    from napari_fidelity.methods.last_layer import Pass
+
+    side = plan_run(options, y.shape, network, y.device).tile
+    return Tiling(lambda z: Pass(call_network(network, z).float()), y, side, options.margin, network=network)
 
 
 def only_step(

@@ -18,6 +18,7 @@ from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.precision import Precision, autocast
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods._follow import follow
+from napari_fidelity.methods.apply import tiling_for
 from napari_fidelity.methods.base import (
     call_network,
     check_finite_output,
@@ -35,6 +36,7 @@ from napari_fidelity.uncertainty.deviation import INTERVALS, Confidence, Deviati
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from napari_fidelity.methods import AnyMethod
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
@@ -171,7 +173,7 @@ class _Dropped:
             self._shown = network.shown(y)
         else:
             network = private_copy(network, y.device)
-            self._network, self._shown = partial(call_network, network), y
+            self._network, self._shown = _in_tiles(options.of, network, y), y
         if y.ndim == 4:  # the faster layout
             network.to(memory_format=torch.channels_last)
             self._shown = self._shown.contiguous(memory_format=torch.channels_last)
@@ -197,3 +199,19 @@ class _Dropped:
         with dropout(self._places, self._p, rng):
             image = self._plain()
         return self._finish(image)
+
+
+def _in_tiles(
+    method: AnyMethod, network: torch.nn.Module, y: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return how a network is run as it was trained: in tiles where the judged method or memory asks for them."""
+    from napari_fidelity.methods._tiles import in_tiles
+
+    run = partial(call_network, network)
+    if y.ndim != 4:
+        return run
+    alone = method if isinstance(method, Apply | Project) else Apply()
+    if isinstance(method, FineTune):
+        alone = Apply(tile=method.tile, margin=method.margin)
+    tiles = tiling_for(alone, y, network).tiles
+    return lambda z: in_tiles(run, z, tiles)
