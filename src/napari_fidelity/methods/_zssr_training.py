@@ -104,7 +104,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.taken += 1
         # at the beginning the average of few: what the weights were before the first step says nothing

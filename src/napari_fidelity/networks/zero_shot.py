@@ -71,8 +71,8 @@ class ZeroShotNetwork(nn.Module):
             layer.weight.data = weight.contiguous(memory_format=torch.channels_last)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        if residual is not None:
-            nn.init.zeros_(layer.weight)
+            if residual is not None and layer is self.layers[-1]:
+                nn.init.zeros_(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an enlarged image to one of the same size."""
