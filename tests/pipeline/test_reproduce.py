@@ -110,7 +110,8 @@ RECIPES = {
         method=DeepRED(network=DeepDecoder(width=4, scales=2), denoiser=TV(), iterations=4, every=2, snapshots=2),
     ),
     "reduced copies": Recipe(
-        operator=A, method=ZSSR(width=4, depth=2, iterations=3, updates=2, crop=8, turns=False, iteration=1), seed=5
+        operator=A, seed=5,
+        method=ZSSR(width=4, depth=2, iterations=3, updates=2, crop=8, turns=False, iteration=1),
     ),
     "start": Recipe(
         operator=A, method=RED(denoiser=TV(), iterations=2, start=np.linspace(0, 4000, 32 * 36).reshape(32, 36))

@@ -72,7 +72,7 @@ class ZeroShotNetwork(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         if residual is not None:
-            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(self.layers[-1].get_parameter("weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an enlarged image to one of the same size."""
