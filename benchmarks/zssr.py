@@ -1,4 +1,4 @@
-"""Super-resolution learned from the image alone, beside bicubic, a denoiser as prior and trained networks, on Set5.
+"""Super-resolution learned from the image alone, beside a denoiser as prior and trained networks, on Set5.
 
 python benchmarks/zssr.py [--data FOLDER] [--out FOLDER] [--threads 1] [--tasks …] [--images …] [--methods …]
 [--published butterfly] [--tables 1]
@@ -6,10 +6,8 @@ python benchmarks/zssr.py [--data FOLDER] [--out FOLDER] [--threads 1] [--tasks 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from _common import (
@@ -32,6 +30,10 @@ from napari_fidelity.core.step import drain
 from napari_fidelity.methods import RED, ZSSR, FineTune, Method
 from napari_fidelity.methods._start import starting_image
 from napari_fidelity.operators import resize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 class Task(NamedTuple):
@@ -87,16 +89,15 @@ METHODS: dict[str, Callable[[Case, Path], Image | None]] = {
 }
 """What is compared; a network that does not come with this version is left out."""
 
-NOTE = (
-    "PSNR in dB on Y (seconds until the image was there). `projection`: bicubic enlargement, projected onto the data "
-    "as far as the noise allows; `zssr`: the default; `zssr-shocher2018`: the published settings, one size; `red`: "
-    "RED with the bundled denoiser; `edsr-s-…`, `enhancenet` (published ×4, adapted to the scale), `vsr-s`: these "
-    "networks fine-tuned with the default of `FineTune`. `blur_x2`: a Gaussian blur of 1.6 px, known, before "
-    "downsampling.\n\nPublished, on Set5, in steps through several sizes, with the authors' border and rounding: 37.37 "
-    "(×2), 33.42 (×3), 31.13 (×4) (Shocher 2018, table 1). BSD100 ×2 after random blurs: 25.52 with the kernel, 24.88 "
-    "with an estimated one, beside 25.80 and 24.48 of fine-tuned EDSR (Lucas 2020, table II); these images are not "
-    "among the data here."
-)
+NOTE = """PSNR in dB on Y (seconds until the image was there). `projection`: bicubic enlargement, projected onto the data
+as far as the noise allows; `zssr`: the default; `zssr-shocher2018`: the published settings, in one size; `red`:
+RED with the bundled denoiser; `edsr-s-…`, `enhancenet` (published ×4, adapted to the scale), `vsr-s`: these
+networks fine-tuned with the default of `FineTune`. `blur_x2`: a Gaussian blur of 1.6 px, known, before
+downsampling.
+
+Published, on Set5: 37.37 (×2), 33.42 (×3), 31.13 (×4) (Shocher 2018, table 1). BSD100 ×2 after random blurs:
+25.52 with the kernel, 24.88 with an estimated one, beside 25.80 and 24.48 of fine-tuned EDSR (Lucas 2020, table
+II); these images are not among the data here."""
 
 
 def main() -> int:
