@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.io._bioimageio_package import Package
     from napari_fidelity.io._bioimageio_tensors import Tensor
     from napari_fidelity.networks.processing import ProcessingStep
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 _IMPLAUSIBLE = 20  # standard deviations that fixed statistics make of intensities in [0, 1]
 
 
-def load_package(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
+def load_package(path: Path, content: bytes, trust: Trust) -> ForeignNetwork:
     """Load the network of a ``.zip`` package, or of the folder in which ``path`` is the ``rdf.yaml``.
 
     Raises

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari_fidelity.core.trust import Trust
 
-def load_torchscript(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
+
+def load_torchscript(path: Path, content: bytes, trust: Trust) -> ForeignNetwork:
     """Load a TorchScript program, with channels, scale and sizes as trials find them.
 
     Raises
@@ -46,7 +48,7 @@ def load_torchscript(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
         return _found(program, "torchscript", path)
 
 
-def load_exported(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
+def load_exported(path: Path, content: bytes, trust: Trust) -> ForeignNetwork:
     """Load a program that ``torch.export`` wrote; see :func:`load_torchscript`.
 
     One that was exported for images of one size takes these and smaller ones, which are padded.
