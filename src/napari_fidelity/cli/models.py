@@ -11,6 +11,7 @@ from rich.table import Table
 
 from napari_fidelity.cli._console import OK, out, print_json
 from napari_fidelity.cli._options import Own
+from napari_fidelity.networks.info import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,14 +173,6 @@ def _print_list(infos: Sequence[ModelInfo]) -> None:
     out.print(table)
 
 
-_FORMATS = {
-    "safetensors": "safetensors, with a card",
-    "weights": "weights alone, recognised by their names",
-    "spandrel": "weights alone, recognised by spandrel",
-    "torchscript": "TorchScript program",
-    "exported": "exported program (torch.export)",
-    "bioimageio": "bioimage.io package",
-}
 _WORDED = {"frames", "size_multiple", "smallest", "untrainable", "format"}
 
 
@@ -189,7 +182,7 @@ def _print_card(info: ModelInfo) -> None:
         if name not in _WORDED and value not in ("", None, {}):
             table.add_row(name.replace("_", " "), str(value))
     if info.format:
-        table.add_row("file", _FORMATS.get(info.format, info.format))
+        table.add_row("file", FORMATS.get(info.format, info.format))
     for words in _in_words(info):
         table.add_row("", words)
     out.print(table)
