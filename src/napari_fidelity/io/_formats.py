@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".ts", ".pt2", ".zip", ".yaml")
 """Of the model files that can be loaded."""
 
+DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
+"""Names that the description of a bioimage.io package may have."""
+
 # Module of this package and its function that loads a kind of file: f(path, content, trust) -> network.
 _LOADERS = {
     "safetensors": "_own:load_safetensors",

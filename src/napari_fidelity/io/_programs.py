@@ -41,11 +41,25 @@ def load_torchscript(path: Path, content: bytes, trust: Trust) -> ForeignNetwork
         what="a TorchScript program",
         runs="its code runs whenever the model is used, and is read by a loader that may be attacked",
     )
+    program = trusted_torchscript(content, path.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _found(program, "torchscript", path)
+
+
+def trusted_torchscript(content: bytes, name: str) -> nn.Module:
+    """Return a TorchScript program whose code may run.
+
+    Raises
+    ------
+    ModelFileError
+        If it is damaged.
+    """
     with warnings.catch_warnings():  # of torch, that the format has a successor
         warnings.simplefilter("ignore")
         load: Any = torch.jit.load
-        program = opened(lambda: load(io.BytesIO(content), map_location="cpu"), path.name)
-        return _found(program, "torchscript", path)
+        module: nn.Module = opened(lambda: load(io.BytesIO(content), map_location="cpu"), name)
+    return module
 
 
 def load_exported(path: Path, content: bytes, trust: Trust) -> ForeignNetwork:
