@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 Trust = bool | Collection[str]
-"""Whether code in files may run: in all of them, or in those of some contents, by SHA-256 in hexadecimal digits."""
+"""Whether code in files may run: in all of them, or in those of some contents, named by their SHA-256."""
 
 
 def is_trusted(trust: Trust, sha256: str) -> bool:

@@ -64,7 +64,7 @@ class Ensemble(DeviationMap):
     _trust: Trust = PrivateAttr(False)  # whether code in the models' files may run: no option, never written down
 
     def trusting(self, trust: Trust = True) -> Self:
-        """Return a copy that lets code in the files of its models run, as :func:`napari_fidelity.load_model` does."""
+        """Return a copy that lets code in the files of its models run, all or those of some contents."""
         copied = self.replace()
         copied._trust = trust
         return copied
