@@ -64,6 +64,14 @@ def test_a_folder_in_words(zoo: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "No model files" in capsys.readouterr().out
 
 
+def test_the_folder_of_an_unpacked_package_is_one_model(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("bioimageio.core")
+    (zoo / "package").mkdir()
+    (zoo / "package" / "rdf.yaml").write_text("type: dataset")
+    assert main(["models", "zoo/package"]) == 1
+    assert "'rdf.yaml' describes no bioimage.io model" in capsys.readouterr().err
+
+
 def test_what_there_is_to_know_in_words(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info = ModelInfo(
         "a", "A", 4, 3, 5, frames=5, size_multiple=8, smallest=16, untrainable="it runs without gradients"

@@ -16,6 +16,7 @@ from napari_fidelity.denoisers import BM3D, NLM, TV, NetworkDenoiser, Wavelet
 from napari_fidelity.denoisers.colour import from_opponent, opponent
 from napari_fidelity.networks.drunet import DRUNet
 from napari_fidelity.networks.edsr import EDSR
+from napari_fidelity.networks.vsr import VSR
 
 SIGMA = 0.1
 
@@ -195,6 +196,11 @@ def test_a_network_in_bfloat16_gives_float32() -> None:
     assert 0 < float((rough - exact).abs().max()) < 0.05
 
 
+class Told(torch.nn.Module):
+    def forward(self, y: torch.Tensor, physics: object) -> torch.Tensor:
+        return y
+
+
 def test_networks_that_do_not_fit_are_named() -> None:
     x = image(1, 3, 8, 9)
     with pytest.raises(ArchitectureError, match="×2"):
@@ -203,6 +209,10 @@ def test_networks_that_do_not_fit_are_named() -> None:
         EXACT.denoise(x, SIGMA, drunet(4))
     with pytest.raises(ArchitectureError, match="of that shape"):
         EXACT.denoise(x, SIGMA, lambda z: z[..., 1:])
+    with pytest.raises(ArchitectureError, match="the frames around an image"):
+        EXACT.denoise(x, SIGMA, VSR(3, 4, 1, scale=1))
+    with pytest.raises(ArchitectureError, match="the image formation model"):
+        EXACT.denoise(x, SIGMA, Told())
     with pytest.raises(ArchitectureError, match="of that shape"):
         EXACT.denoise(x, SIGMA, lambda z: None)
     with pytest.raises(ArchitectureError, match="cannot be applied"):

@@ -25,6 +25,7 @@ from napari_fidelity.core.errors import (
     UntrustedModelError,
 )
 from napari_fidelity.io import load_model
+from napari_fidelity.io._bioimageio_package import _one_after_the_other
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.networks.adapters import for_unit_range
 from napari_fidelity.networks.foreign import ForeignNetwork
@@ -287,8 +288,11 @@ def test_the_hash_of_a_folder_is_that_of_all_that_is_used(tmp_path: Path, marker
     found = []
     for number, noise in enumerate((0.01, 0.02)):
         path = write_folder(tmp_path / f"{number}", members(description_05(), marker, noise))
-        found.append(load_model(path, trust=True).info.sha256)
+        info = load_model(path, trust=True).info
+        assert info.id == f"{number}"
+        found.append(info.sha256)
     assert len(set(found)) == 2
+    assert _one_after_the_other({"a": b"xy", "b": b"z"}) != _one_after_the_other({"a": b"x", "b": b"yz"})
 
 
 def test_a_torchscript_program(write: Write, marker: Path) -> None:

@@ -229,3 +229,20 @@ def test_trust_reaches_the_models_of_ensembles_and_stays_out_of_recipes(
         nf.assess(map=of, **{**told, "model": load_model(first, trust=True)})
     with pytest.raises(FidelityError, match="trust"):
         nf.Recipe.parse({**result.provenance["recipe"], "trust": True})
+
+
+def test_trust_in_a_content_is_for_no_other(scripted: Callable[..., Path]) -> None:
+    path = scripted(small(channels=1))
+    with pytest.raises(UntrustedModelError) as caught:
+        load_model(path, trust={"0" * 64})
+    trusted = frozenset({caught.value.sha256})
+    assert load_model(path, trust=trusted).info.sha256 in trusted
+    assert load_model(path, trust=caught.value.sha256).info.sha256 in trusted
+    scripted(small(channels=3))  # at the same path
+    with pytest.raises(UntrustedModelError):  # whatever was loaded from it before
+        load_model(path, trust=trusted)
+    y = np.random.default_rng(0).random((12, 14), dtype=np.float32)
+    told = {"measurement": y, "operator": nf.operators.Downsample(scale=2), "model": "edsr-s-x2"}
+    of = nf.Ensemble(of=nf.Project(), models=(str(path),))
+    with pytest.raises(UntrustedModelError):
+        nf.assess(map=of, trust=trusted, **told)

@@ -16,6 +16,7 @@ from torch import nn
 import napari_fidelity as nf
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError, OptionError
 from napari_fidelity.io import import_file, list_models, load_model, register_model
+from napari_fidelity.networks.vsr import VSR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +121,19 @@ def test_what_a_module_says_of_itself_counts() -> None:
     assert (loaded.scale, loaded.n_channels, loaded.frames, loaded.takes_noise_level) == (2, 3, 5, True)
     y = torch.rand(1, 3, 4, 4)
     torch.testing.assert_close(loaded(y, 0.25), loaded(y) + 0.25)
+
+
+def test_what_is_known_of_frames_and_sizes() -> None:
+    video = VSR(n_channels=1, n_feats=4, n_blocks=1, scale=2, frames=3)
+    info = register_model("video", video)
+    assert (info.frames, info.format) == (3, "module")
+    assert load_model("video").info == info
+    module = nn.Conv2d(1, 1, 3, padding=1)
+    module.frames = 5
+    assert register_model("foreign", module, scale=1, n_channels=1).frames == 5
+    module.frames, module.takes_operator = 1, True
+    told = register_model("told", module, scale=1, n_channels=1, size_multiple=8, smallest=16)
+    assert (told.size_multiple, told.smallest) == (8, 16)
 
 
 def test_the_last_layer_is_found() -> None:

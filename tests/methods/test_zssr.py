@@ -13,7 +13,7 @@ from napari_fidelity.core.step import Result, drain
 from napari_fidelity.methods import ZSSR, _zssr_run
 from napari_fidelity.methods._start import starting_image
 from napari_fidelity.methods._zssr_pairs import Gallery, Making, Source, Warped
-from napari_fidelity.methods._zssr_run import sizes_on_the_way
+from napari_fidelity.methods._zssr_run import Run, sizes_on_the_way
 from napari_fidelity.methods._zssr_training import Training
 from napari_fidelity.methods.views import VIEWS, to_view
 from napari_fidelity.networks.zero_shot import ZeroShotNetwork, folded, unfolded
@@ -306,6 +306,15 @@ def test_larger_scales_by_doubling() -> None:
     result = run(LEARNED.replace(iterations=6), y, operator)
     assert len(result.history) == 12
     assert db(result.image, x) > db(starting_image("classical", y, operator), x) + 0.3
+
+
+def test_a_doubled_image_is_a_father_as_large_as_what_it_is_measured_from() -> None:
+    y = Downsample(scale=4).A(star(96))
+    method = published(gradual="doubling", iterations=1, updates=1)
+    one = Run(method, y, Downsample(scale=4), noise=None, stop=None, weights=None, rng=0)
+    drain(one.steps())
+    assert isinstance(one.training.pairs, Warped)
+    assert [source.size for source in one.training.pairs.sources] == [1.0]
 
 
 @pytest.mark.parametrize("make", [zssr, published], ids=["default", "published"])

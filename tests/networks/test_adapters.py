@@ -44,6 +44,8 @@ def test_a_network_on_another_range_works_on_the_unit_range() -> None:
     adapted = for_unit_range(edsr)
     assert torch.allclose(adapted(y), (edsr(2 * y - 1) + 1) / 2, atol=1e-6)
     assert adapted.n_channels == 3
+    assert adapted.last_layer is edsr.tail
+    assert for_gray(adapted).last_layer is edsr.tail
 
 
 def denoiser() -> DRUNet:

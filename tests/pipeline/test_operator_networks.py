@@ -13,6 +13,7 @@ from napari_fidelity import Image, assess, restore
 from napari_fidelity.core.errors import OperatorError, OptionError
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods._memory import footprint_of
+from napari_fidelity.methods.apply import tiling_for
 from napari_fidelity.networks.adapters import for_operator
 from napari_fidelity.operators import Downsample, GaussianBlur, GaussianNoise, Identity, Mask
 from napari_fidelity.pipeline import Recipe
@@ -217,3 +218,10 @@ def test_other_networks_are_not_bound(scene: Scene) -> None:
     plain = nn.Conv2d(1, 1, 3, padding=1)
     run = BlockRun(recipe, Image.from_array(scene(8, 8)), None, plain, Identity(), torch.device("cpu"))
     assert run.told(None) is plain
+
+
+def test_it_is_never_run_in_tiles(scene: Scene) -> None:
+    bound = for_operator(network(), GaussianBlur(sigma=1.0))  # which does not say by itself that it takes it
+    y = torch.from_numpy(scene(48, 56))[None, None]
+    assert tiling_for(Apply(tile=16), y, bound).tiles is None
+    assert tiling_for(Apply(tile=16), y, nn.Conv2d(1, 1, 3, padding=1)).tiles is not None

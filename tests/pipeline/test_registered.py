@@ -163,6 +163,8 @@ def test_commands_and_scripts_import_what_is_ones_own() -> None:
         operator=Compose(operators=[Identity(), Registered(name="mine")]), model=ModelReference(name="my-net")
     )
     assert own_names(recipe) == ["mine", "my-net"]
+    ensemble = nf.Ensemble(of=nf.Apply(), models=("edsr-s-x2", "my-net"))
+    assert own_names(plain.replace(method=ensemble)) == ["my-net"]
     command = command_line(recipe)
     assert command.endswith("--operator 'identity + registered:name=mine' --import own.py")
     script = python_script(recipe)

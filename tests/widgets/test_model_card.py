@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QLabel, QPushButton
 
 from napari_fidelity.core.errors import ModelFileError, UntrustedModelError
-from napari_fidelity.networks.info import ModelInfo
+from napari_fidelity.networks.info import FORMATS, ModelInfo
 from napari_fidelity.widgets import _model_memory
 from napari_fidelity.widgets._dock import Fold
 from napari_fidelity.widgets._model import ModelPicker
@@ -48,7 +48,7 @@ def test_every_row_is_told() -> None:
     assert told["frames"].startswith("5: ")
     assert told["size"] == "any; padded to multiples of 8 pixels and at least 64 pixels, then cropped"
     assert told["fine-tuning"] == "impossible: it is odd"
-    assert told["format"] == "weights alone, read by spandrel"
+    assert told["format"] == FORMATS["spandrel"]
     plain = rows(ModelInfo("a", "b", 1, 2, 0))
     assert plain["fine-tuning"] == "possible"
     assert plain["size"] == "any"
@@ -56,8 +56,7 @@ def test_every_row_is_told() -> None:
 
 
 def test_every_format_has_words() -> None:
-    formats = ("safetensors", "weights", "spandrel", "torchscript", "exported", "bioimageio", "deepinv", "module")
-    assert all(rows(replace(INFO, format=name))["format"] != name for name in formats)
+    assert all(rows(replace(INFO, format=name))["format"] == words != name for name, words in FORMATS.items())
 
 
 def test_links_lead_where_they_say_and_nothing_else_is_html() -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from napari_fidelity.cli._console import OK, out, print_json
 from napari_fidelity.cli._options import Own
+from napari_fidelity.networks.info import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,11 +42,11 @@ def models(
     """
     from napari_fidelity.io import list_models, load_model
 
-    folders = [Path(name) for name in names or () if Path(name).expanduser().is_dir()]
-    folders = [folder for folder in folders if not _is_package(folder)]
+    names = [_file_of(name) for name in names or ()]
+    folders = [Path(name) for name in names if Path(name).expanduser().is_dir()]
     if folders:
         listed = [row for folder in folders for row in _in_folder(folder, trust=trust)]
-        alone = [name for name in names or () if Path(name) not in folders]
+        alone = [name for name in names if Path(name) not in folders]
         listed += [(name, load_model(name, trust=trust).info) for name in alone]
         if json:
             print_json([_plain(name, found) for name, found in listed])
@@ -102,8 +103,12 @@ def convert(
     return OK
 
 
-def _is_package(folder: Path) -> bool:
-    return any((folder.expanduser() / name).is_file() for name in ("rdf.yaml", "bioimageio.yaml"))
+def _file_of(name: str) -> str:
+    """Return the name of a model; of the folder of an unpacked package that of its description."""
+    from napari_fidelity.io._formats import DESCRIPTIONS
+
+    found = (Path(name, description) for description in DESCRIPTIONS)
+    return next((str(path) for path in found if path.expanduser().is_file()), name)
 
 
 def _in_folder(folder: Path, *, trust: bool) -> list[tuple[str, ModelInfo | FidelityError]]:
@@ -172,14 +177,6 @@ def _print_list(infos: Sequence[ModelInfo]) -> None:
     out.print(table)
 
 
-_FORMATS = {
-    "safetensors": "safetensors, with a card",
-    "weights": "weights alone, recognised by their names",
-    "spandrel": "weights alone, recognised by spandrel",
-    "torchscript": "TorchScript program",
-    "exported": "exported program (torch.export)",
-    "bioimageio": "bioimage.io package",
-}
 _WORDED = {"frames", "size_multiple", "smallest", "untrainable", "format"}
 
 
@@ -189,7 +186,7 @@ def _print_card(info: ModelInfo) -> None:
         if name not in _WORDED and value not in ("", None, {}):
             table.add_row(name.replace("_", " "), str(value))
     if info.format:
-        table.add_row("file", _FORMATS.get(info.format, info.format))
+        table.add_row("file", FORMATS.get(info.format, info.format))
     for words in _in_words(info):
         table.add_row("", words)
     out.print(table)

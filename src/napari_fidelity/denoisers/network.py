@@ -50,11 +50,19 @@ class NetworkDenoiser(Denoiser):
 
 
 def _check_network(network: Network, x: Tensor) -> None:
+    from napari_fidelity.networks.adapters import takes_operator
+
     scale = getattr(network, "scale", 1)
     if scale != 1:
         raise ArchitectureError(
             "A denoiser keeps the size of the image",
             found=f"a network of scale ×{scale}",
+            do="Choose a denoising network, such as drunet-s or edsr-s-x1",
+        )
+    if getattr(network, "frames", 1) > 1 or takes_operator(network):
+        more = "the image formation model" if takes_operator(network) else "the frames around an image"
+        raise ArchitectureError(
+            f"A denoiser looks at an image alone, and this network at {more}, too",
             do="Choose a denoising network, such as drunet-s or edsr-s-x1",
         )
     if isinstance(network, torch.nn.Module):

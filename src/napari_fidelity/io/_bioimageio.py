@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,8 @@ from napari_fidelity.core.errors import ArchitectureError, MissingDependencyErro
 from napari_fidelity.io._bioimageio_package import read_package
 from napari_fidelity.io._bioimageio_steps import read_steps
 from napari_fidelity.io._bioimageio_tensors import read_sizes, read_tensor
-from napari_fidelity.io._formats import demand_trust, opened
+from napari_fidelity.io._formats import demand_trust
+from napari_fidelity.io._programs import trusted_torchscript
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.networks.info import ModelInfo
 from napari_fidelity.networks.packaged import InAxes, Sized
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.io._bioimageio_package import Package
     from napari_fidelity.io._bioimageio_tensors import Tensor
     from napari_fidelity.networks.processing import ProcessingStep
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _IMPLAUSIBLE = 20  # standard deviations that fixed statistics make of intensities in [0, 1]
 
 
-def load_package(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
+def load_package(path: Path, content: bytes, trust: Trust) -> ForeignNetwork:
     """Load the network of a ``.zip`` package, or of the folder in which ``path`` is the ``rdf.yaml``.
 
     Raises
@@ -57,6 +57,8 @@ def load_package(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
         with torch.random.fork_rng(devices=[]):
             module = _module(package, path.name)
     info = replace(_info(package, plan.taken, module), sha256=hashlib.sha256(package.content).hexdigest())
+    if not info.id and path.suffix == ".yaml":
+        info = replace(info, id=path.absolute().parent.name)
     return plan.network(module, info)
 
 
@@ -64,7 +66,7 @@ def _module(package: Package, name: str) -> nn.Module:
     """Return the module; from here on, code of the package runs."""
     weights = package.weights
     if package.kind == "torchscript":
-        return _program(weights.get_reader().read(), name)
+        return trusted_torchscript(weights.get_reader().read(), name).eval()
     from bioimageio.core.backends.pytorch_backend import load_torch_model
 
     try:
@@ -78,14 +80,6 @@ def _module(package: Package, name: str) -> nn.Module:
         raise ModelFileError(
             f"The network in '{name}' cannot be made", found=f"{type(error).__name__}: {str(error)[:300]}"
         ) from error
-
-
-def _program(content: bytes, name: str) -> nn.Module:
-    with warnings.catch_warnings():  # of torch, that the format has a successor
-        warnings.simplefilter("ignore")
-        load: Any = torch.jit.load
-        module: nn.Module = opened(lambda: load(io.BytesIO(content), map_location="cpu"), name)
-    return module.eval()
 
 
 class _Plan:

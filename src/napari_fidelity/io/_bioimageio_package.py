@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import ArchitectureError, MissingDependencyError, ModelFileError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.io._formats import opened
+from napari_fidelity.io._formats import DESCRIPTIONS, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-_DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 _WEIGHTS = ("pytorch_state_dict", "torchscript")  # in the order of preference: the first can always learn
 _VERSIONS = ("0.4", "0.5")
 _ELSEWHERE = ("parent", "dependencies", "authors", "attachments")  # of weights: what is not read
@@ -93,7 +92,7 @@ def read_package(path: Path, content: bytes) -> Iterator[Package]:
     models, kind = _models(str(about.get("format_version", "")), name), _weights_kind(about, name)
     entry = {key: value for key, value in about["weights"][kind].items() if key not in _ELSEWHERE}
     files = _files(entry, path, archive)
-    everything = content if archive is not None else b"".join([content, *files.values()])
+    everything = content if archive is not None else _one_after_the_other({name: content, **files})
     # a folder is read once: what is hashed is what runs
     root = _archived(files) if archive is None else archive
     with spec.ValidationContext(root=root, perform_io_checks=False, disable_cache=True, log_warnings=False):
@@ -122,7 +121,7 @@ def _library() -> Any:
 
 
 def _description(archive: zipfile.ZipFile) -> bytes:
-    return archive.read(next(name for name in _DESCRIPTIONS if name in archive.namelist()))
+    return archive.read(next(name for name in DESCRIPTIONS if name in archive.namelist()))
 
 
 def _described(text: bytes, name: str) -> Mapping[str, Any]:
@@ -190,6 +189,12 @@ def _files(entry: Mapping[str, Any], path: Path, archive: zipfile.ZipFile | None
             raise ModelFileError(f"'{path.name}' lacks a file that it names", found=str(source), do="Get it again")
         found[str(where)] = b"" if archive is not None else file.read_bytes()
     return found
+
+
+def _one_after_the_other(files: Mapping[str, bytes]) -> bytes:
+    """Return files as bytes of which only these files are made: each says where it ends."""
+    heads = {name: f"{name} {len(content)}\n".encode() for name, content in files.items()}
+    return b"".join(part for name, content in files.items() for part in (heads[name], content))
 
 
 def _archived(files: Mapping[str, bytes]) -> zipfile.ZipFile:

@@ -82,7 +82,7 @@ def card_text(network: RestorationNetwork, stem: str, told: dict[str, Any]) -> s
     content["id"] = content["id"] or stem
     try:
         text = json.dumps(content, sort_keys=True, allow_nan=False)
-        _checked_range(Card.model_validate_json(text))
+        checked_range(Card.model_validate_json(text).value_range)
     except ValidationError as error:
         raise option_error("Model card", error) from None
     except (TypeError, ValueError) as error:
@@ -104,7 +104,8 @@ def read_card(header: dict[str, Any], name: str) -> Card | None:
     if not isinstance(metadata, dict) or KEY not in metadata:
         return None
     try:
-        return _checked_range(Card.model_validate_json(metadata[KEY]))
+        card = Card.model_validate_json(metadata[KEY])
+        checked_range(card.value_range)
     except (ValidationError, OptionError) as error:
         found = option_error("card", error).what if isinstance(error, ValidationError) else error.what
         raise ModelFileError(
@@ -112,10 +113,21 @@ def read_card(header: dict[str, Any], name: str) -> Card | None:
             found=found,
             do="Get the file again, or convert the original weights again",
         ) from None
-
-
-def _checked_range(card: Card) -> Card:
-    low, high = card.value_range
-    if not (math.isfinite(low) and low < high < math.inf):
-        raise OptionError("Model card: 'value_range' must be two increasing numbers", found=f"{card.value_range}")
     return card
+
+
+def checked_range(value: Any) -> tuple[float, float]:
+    """Return a range of intensities.
+
+    Raises
+    ------
+    OptionError
+        If it is not two finite numbers, the lower one first.
+    """
+    try:
+        low, high = map(float, value)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and low < high < math.inf):
+        raise OptionError("Model card: 'value_range' must be two increasing numbers", found=f"{value}")
+    return low, high

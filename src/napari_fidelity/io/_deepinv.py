@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import torch
-
-from napari_fidelity.core.errors import ArchitectureError, ModelFileError
+from napari_fidelity.core.errors import ArchitectureError
+from napari_fidelity.networks.base import check_finite
 from napari_fidelity.networks.info import ModelInfo
 from napari_fidelity.networks.reconstruction import ReconstructionNetwork
 from napari_fidelity.operators._deepinv import library
@@ -59,9 +58,7 @@ def ram_from_weights(weights: Mapping[str, Tensor]) -> ReconstructionNetwork:
             found=f"{len(wrong)} names missing or not known, '{wrong[0]}' for one",
             do="Install the version of deepinv that the weights were made with",
         )
-    for name, value in module.state_dict().items():
-        if not bool(torch.isfinite(value).all()):
-            raise ModelFileError(f"The weight '{name}' is damaged", found="NaN or infinite values")
+    check_finite(module.state_dict())
     info = ModelInfo(
         "",
         "RAM",

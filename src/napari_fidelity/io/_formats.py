@@ -10,17 +10,22 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import ModelFileError, UntrustedModelError
+from napari_fidelity.core.trust import is_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.networks.foreign import LoadedNetwork
 
-    Loader = Callable[[Path, bytes, bool], LoadedNetwork]
+    Loader = Callable[[Path, bytes, Trust], LoadedNetwork]
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".ts", ".pt2", ".zip", ".yaml")
 """Of the model files that can be loaded."""
+
+DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
+"""Names that the description of a bioimage.io package may have."""
 
 # Module of this package and its function that loads a kind of file: f(path, content, trust) -> network.
 _LOADERS = {
@@ -119,7 +124,7 @@ def _refuse_traps(name: str, content: bytes, members: list[zipfile.ZipInfo]) -> 
         )
 
 
-def demand_trust(path: Path, content: bytes, trust: bool, *, what: str, runs: str) -> None:
+def demand_trust(path: Path, content: bytes, trust: Trust, *, what: str, runs: str) -> None:
     """Refuse a file that would run code, unless somebody said that it may.
 
     Parameters
@@ -127,7 +132,7 @@ def demand_trust(path: Path, content: bytes, trust: bool, *, what: str, runs: st
     path, content
         The file.
     trust
-        Whether somebody did.
+        Whether somebody did, or the hashes of the contents for which somebody did.
     what
         What it is: ``"a TorchScript program"``.
     runs
@@ -138,9 +143,9 @@ def demand_trust(path: Path, content: bytes, trust: bool, *, what: str, runs: st
     UntrustedModelError
         With the file's hash.
     """
-    if trust:
-        return
     sha256 = hashlib.sha256(content).hexdigest()
+    if is_trusted(trust, sha256):
+        return
     raise UntrustedModelError(
         f"'{path.name}' is {what}: {runs}",
         found=f"SHA-256 {sha256}",

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.networks.base import RestorationNetwork
     from napari_fidelity.networks.foreign import LoadedNetwork
 
 
-def load_safetensors(path: Path, content: bytes, trust: bool) -> LoadedNetwork:
+def load_safetensors(path: Path, content: bytes, trust: Trust) -> LoadedNetwork:
     """Load a ``.safetensors`` file with or without our header; nothing in it can be executed."""
     card = read_card(_weights.safetensors_header(content, path.name), path.name)
     weights = _weights.safetensors_weights(content, path.name)
@@ -32,7 +33,7 @@ def load_safetensors(path: Path, content: bytes, trust: bool) -> LoadedNetwork:
     return network
 
 
-def load_weights(path: Path, content: bytes, trust: bool) -> LoadedNetwork:
+def load_weights(path: Path, content: bytes, trust: Trust) -> LoadedNetwork:
     """Load a file that ``torch.save`` wrote, by a load that takes weights alone, whoever trusts it."""
     return _from_weights(_weights.torch_weights(content, path.name))
 

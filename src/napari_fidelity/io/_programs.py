@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari_fidelity.core.trust import Trust
 
-def load_torchscript(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
+
+def load_torchscript(path: Path, content: bytes, trust: Trust) -> ForeignNetwork:
     """Load a TorchScript program, with channels, scale and sizes as trials find them.
 
     Raises
@@ -39,14 +41,28 @@ def load_torchscript(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
         what="a TorchScript program",
         runs="its code runs whenever the model is used, and is read by a loader that may be attacked",
     )
-    with warnings.catch_warnings():  # of torch, that the format has a successor
+    program = trusted_torchscript(content, path.name)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        load: Any = torch.jit.load
-        program = opened(lambda: load(io.BytesIO(content), map_location="cpu"), path.name)
         return _found(program, "torchscript", path)
 
 
-def load_exported(path: Path, content: bytes, trust: bool) -> ForeignNetwork:
+def trusted_torchscript(content: bytes, name: str) -> nn.Module:
+    """Return a TorchScript program whose code may run.
+
+    Raises
+    ------
+    ModelFileError
+        If it is damaged.
+    """
+    with warnings.catch_warnings():  # of torch, that the format has a successor
+        warnings.simplefilter("ignore")
+        load: Any = torch.jit.load
+        module: nn.Module = opened(lambda: load(io.BytesIO(content), map_location="cpu"), name)
+    return module
+
+
+def load_exported(path: Path, content: bytes, trust: Trust) -> ForeignNetwork:
     """Load a program that ``torch.export`` wrote; see :func:`load_torchscript`.
 
     One that was exported for images of one size takes these and smaller ones, which are padded.

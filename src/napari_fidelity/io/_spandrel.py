@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import ArchitectureError, FidelityError, MissingDependencyError, ModelFileError
+from napari_fidelity.core.errors import ArchitectureError, FidelityError, MissingDependencyError
+from napari_fidelity.networks.base import check_finite
 from napari_fidelity.networks.drunet import noise_level
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.networks.info import ModelInfo
@@ -54,7 +55,7 @@ def recognised(weights: Mapping[str, Tensor]) -> ForeignNetwork | None:
         return None
     name = str(support.architecture.name)
     _check_purpose(_NO_RESTORATION.get(str(support.architecture.id), ""), name)  # before anything large is built
-    _check_finite(weights)
+    check_finite(weights)
     try:
         with warnings.catch_warnings():  # of torch, about how these architectures are written
             warnings.simplefilter("ignore")
@@ -85,15 +86,6 @@ def _detected(weights: dict[str, Tensor]) -> Any:
             do="Many more are known with the extra: pip install 'napari-fidelity[models]'",
         ) from error
     return next((one for one in registry.architectures("detection") if one.detect(weights)), None)
-
-
-def _check_finite(weights: Mapping[str, Tensor]) -> None:
-    for name, tensor in weights.items():
-        bad = int((~torch.isfinite(tensor)).sum())
-        if bad:
-            raise ModelFileError(
-                f"The weight '{name}' is damaged", found=f"{bad} of {tensor.numel()} values NaN or infinite"
-            )
 
 
 def _check_purpose(purpose: str, name: str) -> None:

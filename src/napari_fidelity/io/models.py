@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import os
     from importlib.resources.abc import Traversable
 
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.networks.foreign import LoadedNetwork
     from napari_fidelity.networks.info import ModelInfo
 
@@ -46,7 +47,7 @@ def load_model(
     *,
     scale: int | None = None,
     device: str | torch.device = "cpu",
-    trust: bool = False,
+    trust: Trust = False,
 ) -> LoadedNetwork:
     """Load a trained network, in eval mode, with what is known of it as its ``info``.
 
@@ -64,7 +65,8 @@ def load_model(
     device
         Where to put it: a torch device or its name, or ``"auto"``.
     trust
-        Whether code in the file may run. Programs do so with the rights of whoever opens them.
+        Whether code in the file may run: ``True`` for whatever it holds, or the SHA-256 of the contents that may.
+        Programs run with the rights of whoever opens them.
 
     Raises
     ------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,6 +13,7 @@ from napari_fidelity.core.errors import FidelityError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.registry import OWN_MODELS, check_name
 from napari_fidelity.io import models
+from napari_fidelity.io._card import checked_range
 from napari_fidelity.networks.info import ModelInfo
 from napari_fidelity.networks.registered import as_model
 
@@ -145,19 +145,9 @@ def _told(card: dict[str, Any]) -> dict[str, Any]:
         raise OptionError(f"The card's '{wrong[0]}' is told by the network itself", do="Leave it out")
     told: dict[str, Any] = {name: str(card.pop(name)) for name in _TEXTS if name in card}
     if "value_range" in card:
-        told["value_range"] = _range(card.pop("value_range"))
+        told["value_range"] = checked_range(card.pop("value_range"))
     try:
         json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise OptionError("The card holds a value that cannot be written as JSON", found=str(error)) from None
     return {**told, "card": card}
-
-
-def _range(value: Any) -> tuple[float, float]:
-    try:
-        low, high = map(float, value)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not (math.isfinite(low) and low < high < math.inf):
-        raise OptionError("Model card: 'value_range' must be two increasing numbers", found=f"{value}")
-    return low, high

@@ -1,4 +1,4 @@
-"""Fields that methods of many iterations share."""
+"""Fields that several methods share."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.methods._margin import FADE, measured_margin
 from napari_fidelity.methods._tiles import ALIGN, Tiles, scale_of
+from napari_fidelity.networks.adapters import is_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,8 @@ class Tiling:
         operator or measures the whole image's intensities.
         """
         modules = self.network.modules() if isinstance(self.network, torch.nn.Module) else ()
-        if any(getattr(m, "takes_operator", False) or getattr(m, "whole_image", False) for m in modules):
+        asks = any(getattr(m, "takes_operator", False) or getattr(m, "whole_image", False) for m in modules)
+        if asks or is_bound(self.network):  # which may hold a network that does not say so itself
             return None
         small = self.y[..., : 4 * ALIGN, : 4 * ALIGN]
         try:

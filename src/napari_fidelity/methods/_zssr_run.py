@@ -179,7 +179,8 @@ class Run:
         """Keep the image of a size on the way."""
         if not self.last_size:
             image = self._corrected(image, self.size.operator, self.measured)
-        self.results.append(Source(image, None, min(self.size.scale)))
+        # a doubled image is what the next size is measured from
+        self.results.append(Source(image, None, 1.0 if self.size.doubles else min(self.size.scale)))
 
     # -- images -----------------------------------------------------------------------------------------------
 

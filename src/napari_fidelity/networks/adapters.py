@@ -32,6 +32,12 @@ class _Around(nn.Module):
         self.takes_noise_level = bool(getattr(network, "takes_noise_level", False))
         self.frames = int(getattr(network, "frames", 1))
 
+    @property
+    def last_layer(self) -> nn.Module | None:
+        """The layer that the inner network names: means and changes of units keep the output affine in it."""
+        layer = getattr(self.network, "last_layer", None)
+        return layer if isinstance(layer, nn.Module) else None
+
 
 def innermost(network: object) -> Any:
     """Return the network inside of such adapters; it knows its scale and what it was trained for."""
@@ -49,12 +55,6 @@ class GrayThroughRGB(_Around):
     def forward(self, y: torch.Tensor, sigma: float | torch.Tensor | None = None) -> torch.Tensor:
         """Restore ``(N, 1, H, W)``; `sigma` is for networks that take the noise level."""
         return call_at_level(self.network, y.expand(-1, 3, -1, -1), sigma).mean(dim=1, keepdim=True)
-
-    @property
-    def last_layer(self) -> nn.Module | None:
-        """The inner network's last layer: the mean keeps the output affine in it."""
-        layer = getattr(self.network, "last_layer", None)
-        return layer if isinstance(layer, nn.Module) else None
 
 
 def for_gray(network: nn.Module) -> nn.Module:
@@ -133,12 +133,6 @@ class WithOperator(_Around):
     def operator(self) -> Any:
         """The image formation model."""
         return self._operator[0]
-
-    @property
-    def last_layer(self) -> nn.Module | None:
-        """The layer that the network names; what follows its last convolution may depend on the data."""
-        layer = getattr(self.network, "last_layer", None)
-        return layer if isinstance(layer, nn.Module) else None
 
     def forward(self, y: torch.Tensor, sigma: float | torch.Tensor | None = None) -> torch.Tensor:
         """Restore ``(N, C, *m)``; `sigma` is not looked at."""

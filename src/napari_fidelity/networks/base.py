@@ -224,11 +224,23 @@ def _check_tensor(architecture: str, name: str, own: Tensor, given: Any) -> None
             found=f"shape {tuple(given.shape)} of {given.dtype} instead of {tuple(own.shape)} of {own.dtype}",
             do="Check number of channels, features and scale of the model",
         )
-    bad = int((~torch.isfinite(given)).sum())
-    if bad:
-        raise ModelFileError(
-            f"The weight '{name}' is damaged", found=f"{bad} of {given.numel()} values NaN or infinite"
-        )
+    check_finite({name: given})
+
+
+def check_finite(weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that no training ends with.
+
+    Raises
+    ------
+    ModelFileError
+        If a value is NaN or infinite.
+    """
+    for name, tensor in weights.items():
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise ModelFileError(
+                f"The weight '{name}' is damaged", found=f"{bad} of {tensor.numel()} values NaN or infinite"
+            )
 
 
 def _names(names: Sequence[str], show: int = 3) -> str:

@@ -13,14 +13,9 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.errors import ArchitectureError
-from napari_fidelity.networks.base import RestorationNetwork, check_integer
-from napari_fidelity.networks.blocks import ResidualBlock, pass_through, random_start
-from napari_fidelity.networks.upsamplers import (
-    start_interpolating,
-    sub_pixel_scale,
-    sub_pixel_upsampler,
-    without_sub_pixels,
-)
+from napari_fidelity.networks.base import check_integer
+from napari_fidelity.networks.blocks import ResidualBlock
+from napari_fidelity.networks.upsamplers import SubPixelNetwork, sub_pixel_scale, sub_pixel_upsampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +26,7 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of photographs in [0, 1], as in the published EDSR."""
 
 
-class EDSR(RestorationNetwork):
+class EDSR(SubPixelNetwork):
     """EDSR: head, residual blocks with a long skip, sub-pixel upsampler, tail.
 
     Maps images (N, C, H, W) in [0, 1] to (N, C, scale·H, scale·W), nominally in [0, 1] and not clipped; any size
@@ -84,11 +79,6 @@ class EDSR(RestorationNetwork):
         self.upsampler = sub_pixel_upsampler("EDSR", n_feats, scale)
         self.tail = nn.Conv2d(n_feats, n_channels, 3, padding=1)
 
-    @property
-    def last_layer(self) -> nn.Conv2d:
-        """The final convolution; the output is linear in its weights."""
-        return self.tail
-
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, scale·H, scale·W), both in [0, 1].
 
@@ -131,9 +121,6 @@ class EDSR(RestorationNetwork):
         scale = sub_pixel_scale("EDSR", state_dict, len(head))
         return {"n_channels": head.shape[1], "n_feats": head.shape[0], "n_blocks": len(blocks), "scale": scale}
 
-    def _rescaled(self, scale: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return without_sub_pixels(self, scale)
-
     @torch.no_grad()
     def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
         """Initialise so that the network begins near linear interpolation: no time goes into learning identity.
@@ -146,10 +133,7 @@ class EDSR(RestorationNetwork):
         ArchitectureError
             If there are fewer features than channels.
         """
-        random_start(self, generator, quiet=(self.body_end, self.tail))
-        pass_through(self.head, self.n_channels)
-        start_interpolating(self.upsampler, self.n_channels)
-        pass_through(self.tail, self.n_channels)
+        self._interpolate(self.head, (self.body_end,), generator)
         if self.tail.bias is not None:
             self.tail.bias.copy_(self.tail.bias.new_tensor(self.mean))
         return self

@@ -34,7 +34,7 @@ class ForeignNetwork(nn.Module):
     n_channels
         Channels of the input and of the output image.
     info
-        What is known of it; the sizes in it are filled in from here.
+        What is known of it; sizes and frames in it are filled in from here.
     size_multiple
         Width and height must be multiples of this.
     smallest
@@ -67,11 +67,12 @@ class ForeignNetwork(nn.Module):
         super().__init__()
         self.module = module
         self.scale, self.n_channels = scale, n_channels
-        self.info = replace(info, size_multiple=size_multiple, smallest=smallest)
+        frames = int(getattr(module, "frames", 1))
+        self.info = replace(info, size_multiple=size_multiple, smallest=smallest, frames=frames)
         self.size_multiple, self.smallest, self.square = size_multiple, smallest, square
         self.takes_noise_level = bool(getattr(module, "takes_noise_level", False))
         self.takes_operator = bool(getattr(module, "takes_operator", False))
-        self.frames = int(getattr(module, "frames", 1))
+        self.frames = frames
         self.last_layer_name: str | None = None
         self.one_by_one = self.takes_channels_last = False
 

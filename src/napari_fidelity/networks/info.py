@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+FORMATS = {
+    "safetensors": "safetensors, with a description in its header",
+    "weights": "weights alone, recognised by their names",
+    "spandrel": "weights alone, recognised by spandrel",
+    "torchscript": "TorchScript program",
+    "exported": "exported program (torch.export)",
+    "bioimageio": "bioimage.io package",
+    "deepinv": "weights of a network of deepinv",
+    "module": "a network given from Python",
+}
+"""What each :attr:`ModelInfo.format` is, in words."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -41,8 +53,7 @@ class ModelInfo:
         Width and height, in pixels, are padded to multiples of the one and to the other at least. The network
         pads by itself and crops its output.
     format
-        How the file holds the network: ``"safetensors"`` (with our header), ``"weights"``, ``"spandrel"``,
-        ``"torchscript"``, ``"exported"``, ``"bioimageio"``, ``"deepinv"`` or ``"module"``; empty for none.
+        How the file holds the network, one of :data:`FORMATS`; empty for none.
     untrainable
         Why the network cannot be fine-tuned; empty if it can.
     card

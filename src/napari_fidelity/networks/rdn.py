@@ -12,14 +12,9 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.errors import ArchitectureError
-from napari_fidelity.networks.base import RestorationNetwork, check_integer
-from napari_fidelity.networks.blocks import DenseBlock, pass_through, random_start
-from napari_fidelity.networks.upsamplers import (
-    start_interpolating,
-    sub_pixel_scale,
-    sub_pixel_upsampler,
-    without_sub_pixels,
-)
+from napari_fidelity.networks.base import check_integer
+from napari_fidelity.networks.blocks import DenseBlock
+from napari_fidelity.networks.upsamplers import SubPixelNetwork, sub_pixel_scale, sub_pixel_upsampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class RDN(RestorationNetwork):
+class RDN(SubPixelNetwork):
     """RDN: residual dense blocks, of which all outputs are fused, a long skip, sub-pixel upsampler, tail.
 
     Maps images (N, C, H, W) in [0, 1] to (N, C, scale·H, scale·W), nominally in [0, 1] and not clipped; any size
@@ -79,11 +74,6 @@ class RDN(RestorationNetwork):
         self.body_end = nn.Conv2d(n_feats, n_feats, 3, padding=1)
         self.upsampler = sub_pixel_upsampler("RDN", n_feats, scale)
         self.tail = nn.Conv2d(n_feats, n_channels, 3, padding=1)
-
-    @property
-    def last_layer(self) -> nn.Conv2d:
-        """The final convolution; the output is linear in its weights."""
-        return self.tail
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, scale·H, scale·W), both in [0, 1].
@@ -137,9 +127,6 @@ class RDN(RestorationNetwork):
             "scale": sub_pixel_scale("RDN", state_dict, len(shallow)),
         }
 
-    def _rescaled(self, scale: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return without_sub_pixels(self, scale)
-
     def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
         """Initialise so that the network begins near linear interpolation.
 
@@ -148,10 +135,7 @@ class RDN(RestorationNetwork):
         ArchitectureError
             If there are fewer features than channels.
         """
-        random_start(self, generator, quiet=(self.body_end, self.tail))
-        pass_through(self.shallow1, self.n_channels)
-        start_interpolating(self.upsampler, self.n_channels)
-        pass_through(self.tail, self.n_channels)
+        self._interpolate(self.shallow1, (self.body_end,), generator)
         return self
 
 

@@ -69,7 +69,7 @@ def as_model(
     from napari_fidelity.networks.probe import examined
 
     copied: Any = private_copy(module, torch.device("cpu")).float()
-    network = copied
+    info, network = replace(info, format="module", frames=int(getattr(copied, "frames", 1))), copied
     if not isinstance(copied, RestorationNetwork):
         network = ForeignNetwork(
             copied,
@@ -82,9 +82,10 @@ def as_model(
     if not network.takes_operator:  # one that does cannot do without it
         _try(network, info)
         if network is not copied:
-            info = examined(network).info
+            examined(network)
+    known = info if network is copied else network.info
     count = sum(p.numel() for p in network.parameters())
-    network.info = replace(info, n_parameters=count, sha256=_fingerprint(network, info))
+    network.info = replace(known, n_parameters=count, sha256=_fingerprint(network, info))
     return network  # type: ignore[no-any-return]
 
 

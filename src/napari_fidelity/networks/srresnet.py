@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from torch import nn
 
 from napari_fidelity.core.errors import ArchitectureError
-from napari_fidelity.networks.base import RestorationNetwork, check_integer
-from napari_fidelity.networks.blocks import pass_through, random_start
-from napari_fidelity.networks.upsamplers import (
-    start_interpolating,
-    sub_pixel_scale,
-    sub_pixel_upsampler,
-    without_sub_pixels,
-)
+from napari_fidelity.networks.base import check_integer
+from napari_fidelity.networks.upsamplers import SubPixelNetwork, sub_pixel_scale, sub_pixel_upsampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SRResNet(RestorationNetwork):
+class SRResNet(SubPixelNetwork):
     """SRResNet: residual blocks with batch normalisation, a long skip, sub-pixel stages, a 9 × 9 tail.
 
     Maps images (N, C, H, W) in [0, 1] to (N, C, scale·H, scale·W), nominally in [0, 1] and not clipped; any size
@@ -67,11 +61,6 @@ class SRResNet(RestorationNetwork):
         self.body_norm = nn.BatchNorm2d(n_feats)
         self.upsampler = sub_pixel_upsampler("SRResNet", n_feats, scale, nn.PReLU)
         self.tail = nn.Conv2d(n_feats, n_channels, 9, padding=4)
-
-    @property
-    def last_layer(self) -> nn.Conv2d:
-        """The final convolution; the output is linear in its weights."""
-        return self.tail
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, scale·H, scale·W), both in [0, 1].
@@ -115,9 +104,6 @@ class SRResNet(RestorationNetwork):
             "scale": sub_pixel_scale("SRResNet", state_dict, len(entry)),
         }
 
-    def _rescaled(self, scale: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return without_sub_pixels(self, scale)
-
     def start_as_interpolation(self, generator: torch.Generator | None = None) -> Self:
         """Initialise so that the network begins near linear interpolation.
 
@@ -126,10 +112,7 @@ class SRResNet(RestorationNetwork):
         ArchitectureError
             If there are fewer features than channels.
         """
-        random_start(self, generator, quiet=(self.body_norm, self.tail))
-        pass_through(self.entry, self.n_channels)
-        start_interpolating(self.upsampler, self.n_channels)
-        pass_through(self.tail, self.n_channels)
+        self._interpolate(self.entry, (self.body_norm,), generator)
         return self
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.networks.base import RestorationNetwork, check_integer
+from napari_fidelity.networks.blocks import pass_through, random_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,6 +99,38 @@ def without_sub_pixels(network: RestorationNetwork, scale: int) -> tuple[dict[st
     dropped = tuple(f"upsampler.{i}." for i in range(len(wanted), len(own)))
     weights = {name: value for name, value in network.state_dict().items() if not name.startswith(dropped)}
     return {**network.config(), "scale": scale}, weights
+
+
+class SubPixelNetwork(RestorationNetwork):
+    """A network that ends in sub-pixel stages and a convolution.
+
+    Attributes
+    ----------
+    upsampler
+        The stages.
+    tail
+        The convolution.
+    """
+
+    upsampler: nn.Sequential
+    tail: nn.Conv2d
+
+    @property
+    def last_layer(self) -> nn.Conv2d:
+        """The final convolution; the output is linear in its weights."""
+        return self.tail
+
+    def _rescaled(self, scale: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return without_sub_pixels(self, scale)
+
+    def _interpolate(
+        self, first: nn.Conv2d, quiet: Sequence[nn.Module], generator: torch.Generator | None
+    ) -> None:
+        """Initialise so that features carry the image from first layer to last; what is quiet adds little."""
+        random_start(self, generator, quiet=(*quiet, self.tail))
+        pass_through(first, self.n_channels)
+        start_interpolating(self.upsampler, self.n_channels)
+        pass_through(self.tail, self.n_channels)
 
 
 # -- interpolating stages ---------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.step import Step
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.pipeline.recipe import ModelReference
     from napari_fidelity.pipeline.restoration import Steps
@@ -75,7 +76,7 @@ def assess_steps(
     method: Method | None = None,
     model: Network | ModelReference | str | os.PathLike[str] | None = None,
     device: str = "auto",
-    trust: bool = False,
+    trust: Trust = False,
     **settings: Any,
 ) -> Steps:
     """Assess a restored image step by step.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.blocks import Channels, Spatial
     from napari_fidelity.core.step import Result, Step
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods.base import Network
     from napari_fidelity.uncertainty import Calibration, UncertaintyMap
 
@@ -33,7 +34,7 @@ def calibrate_images(
     network: Network | None = None,
     *,
     device: str = "auto",
-    trust: bool = False,
+    trust: Trust = False,
     on_step: Callable[[Step[Image]], str | None] | None = None,
 ) -> Calibration:
     """Restore measurements, map their uncertainty, and find what the maps have to be multiplied with.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from napari_fidelity.core.arrays import Image
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods.base import Network
     from napari_fidelity.pipeline.recipe import Recipe
 
@@ -74,7 +75,7 @@ def memory_needed(
     *,
     network: Network | None = None,
     dtype: DTypeLike = "float32",
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Memory:
     """Return what a recipe will need on an image: a fraction of a second, no large arrays.
 
@@ -109,7 +110,7 @@ def memory_needed(
     frames = cost_of(plan_for(recipe, image, network), image.sizes.get("T", 1)).at_once
     network, fold = adapted(network, channels, recipe.method, recipe.operator)
     shape = (frames * channels, 1, *measured) if fold else (frames, channels, *measured)
-    method = recipe.method.trusting() if trust and isinstance(recipe.method, Ensemble) else recipe.method
+    method = recipe.method.trusting(trust) if trust and isinstance(recipe.method, Ensemble) else recipe.method
     made = shape
     if recipe.operator is not None:
         made = (shape[0], recipe.operator.image_channels(shape[1]), *recipe.operator.image_shape(measured))

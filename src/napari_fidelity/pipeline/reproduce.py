@@ -115,9 +115,10 @@ def python_script(
 def own_names(recipe: Recipe) -> list[str]:
     """Return the names of models and operators in a recipe that have to be registered before it is run."""
     operator, model = recipe.operator, recipe.model
+    models = [*([] if model is None else [model.name]), *getattr(recipe.method, "models", ())]
     parts = operator.operators if isinstance(operator, Compose) else (operator,)
     names = [part.name for part in parts if isinstance(part, Registered)]
-    return names if model is None or OWN_MODELS.get(model.name) is None else [*names, model.name]
+    return [*names, *(name for name in models if OWN_MODELS.get(name) is not None)]
 
 
 def _complete(recipe: Recipe) -> tuple[Operator, ModelReference | None]:

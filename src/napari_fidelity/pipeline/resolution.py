@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_fidelity.core.arrays import Image
     from napari_fidelity.core.step import Step
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods.base import LinearOperator, Network
     from napari_fidelity.pipeline.recipe import Recipe
     from napari_fidelity.uncertainty.frc import Split
@@ -31,7 +32,7 @@ def frc_of(
     split: Split = "auto",
     device: str = "auto",
     operator: LinearOperator | None = None,
-    trust: bool = False,
+    trust: Trust = False,
     on_step: Callable[[Step[torch.Tensor]], str | None] | None = None,
 ) -> RestoredFRC:
     """Split a measurement, restore one half by a recipe and correlate it with the raw other half.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike, DTypeLike
 
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods.base import LinearOperator, Method, Network
     from napari_fidelity.networks.foreign import LoadedNetwork
     from napari_fidelity.operators.noise import Noise
@@ -47,7 +48,7 @@ def restore(
     seed: int = 0,
     device: str = "auto",
     dtype: DTypeLike = "float32",
-    trust: bool = False,
+    trust: Trust = False,
     on_step: Callable[[Step[Image]], str | None] | None = None,
     **settings: Any,
 ) -> Result[Image]:
@@ -111,7 +112,7 @@ def restore_steps(
     seed: int = 0,
     device: str = "auto",
     dtype: DTypeLike = "float32",
-    trust: bool = False,
+    trust: Trust = False,
     **settings: Any,
 ) -> Steps:
     """Restore an image step by step; parameters as for :func:`restore`.
@@ -147,7 +148,7 @@ def run_recipe(
     dtype: DTypeLike = "float32",
     operator: LinearOperator | None = None,
     judged: Image | ArrayLike | None = None,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Steps:
     """Run a recipe on an image, step by step.
 
@@ -184,7 +185,7 @@ def prepared(
     device: str = "auto",
     operator: LinearOperator | None = None,
     judged: Image | ArrayLike | None = None,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> BlockRun:
     """Return the run of a recipe on an image, with its network loaded; parameters as for :func:`run_recipe`."""
     operator = resolved(operator or recipe.operator)
@@ -205,7 +206,7 @@ def prepared(
         network = loaded = load_reference(reference, where, trust)
         recipe = recipe.replace(model=reference.replace(sha256=loaded.info.sha256 or None))
     if trust and isinstance(recipe.method, Ensemble):
-        recipe = recipe.replace(method=recipe.method.trusting())
+        recipe = recipe.replace(method=recipe.method.trusting(trust))
     array = judged.data if isinstance(judged, Image) else None if judged is None else np.asarray(judged)
     return BlockRun(recipe, image, observed, network, operator, where, array, measured)
 
@@ -244,7 +245,7 @@ def _check_stop(recipe: Recipe) -> None:
 
 
 def load_reference(
-    reference: ModelReference, device: torch.device | str = "cpu", trust: bool = False
+    reference: ModelReference, device: torch.device | str = "cpu", trust: Trust = False
 ) -> LoadedNetwork:
     """Load the model a recipe names.
 

@@ -20,6 +20,7 @@ from napari_fidelity.networks.adapters import for_operator, innermost
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods import AnyMethod
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
@@ -143,7 +144,7 @@ def _turned(task: Task, view: int) -> Member:
 # -- networks ---------------------------------------------------------------------------------------------------
 
 
-def over_networks(task: Task, names: Sequence[str], trust: bool = False) -> list[Member]:
+def over_networks(task: Task, names: Sequence[str], trust: Trust = False) -> list[Member]:
     """Return the method with several networks: the one it was given, and those of bundled ids or files.
 
     They are adapted to the scale of the one given. A file that is that one again counts once. With ``trust``, code
@@ -183,7 +184,7 @@ def over_networks(task: Task, names: Sequence[str], trust: bool = False) -> list
 
 
 def loaders(
-    own: Network | None, names: Sequence[str], device: torch.device | str = "cpu", trust: bool = False
+    own: Network | None, names: Sequence[str], device: torch.device | str = "cpu", trust: Trust = False
 ) -> list[Callable[[], Network]]:
     """Return how to come by each network: that of the run, if any, and those of bundled ids or files.
 
@@ -196,7 +197,7 @@ def loaders(
     device
         Where these are to lie.
     trust
-        Whether code in the files may run.
+        Whether code in the files may run, as for :func:`napari_fidelity.load_model`.
     """
     scale = getattr(innermost(own), "scale", None)
     given: list[Callable[[], Network]] = [] if own is None else [lambda: own]

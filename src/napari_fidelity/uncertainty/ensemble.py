@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from napari_fidelity.core.step import Result
+    from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
@@ -60,12 +61,12 @@ class Ensemble(DeviationMap):
         (), description="Bundled ids or files of the networks to compare, beside the model itself."
     )
 
-    _trust: bool = PrivateAttr(False)  # whether code in the models' files may run: no option, never written down
+    _trust: Trust = PrivateAttr(False)  # whether code in the models' files may run: no option, never written down
 
-    def trusting(self) -> Self:
-        """Return a copy that lets code in the files of its models run."""
+    def trusting(self, trust: Trust = True) -> Self:
+        """Return a copy that lets code in the files of its models run, all or those of some contents."""
         copied = self.replace()
-        copied._trust = True
+        copied._trust = trust
         return copied
 
     def replace(self, **changes: Any) -> Self:

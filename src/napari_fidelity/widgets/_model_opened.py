@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import UntrustedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Collection
 
     from napari_fidelity.pipeline import Recipe
 
 
-def opened(load: Callable[..., Any], trusted: Container[str]) -> Any:
+def opened(load: Callable[..., Any], trusted: Collection[str]) -> Any:
     """Load a model file, and let it run code only if the user trusts its content.
 
     Parameters
     ----------
     load
-        Loads it; called with ``trust=True`` where it may run code.
+        Loads it; called with what is trusted, so that the content that is looked at is the one that runs.
     trusted
         SHA-256 of what the user trusts.
 
@@ -28,15 +29,13 @@ def opened(load: Callable[..., Any], trusted: Container[str]) -> Any:
         If it would run code and is not trusted.
     """
     try:
-        return load()
+        return load(trust=trusted)
     except UntrustedModelError as error:
-        if error.sha256 not in trusted:
-            raise _said_in_a_dock(error) from None
-    return load(trust=True)
+        raise _said_in_a_dock(error) from None
 
 
-def with_members(recipe: Recipe, trusted: Container[str]) -> Recipe:
-    """Return a recipe whose ensemble may run the code in its files, if the user trusts every one of them.
+def with_members(recipe: Recipe, trusted: Collection[str]) -> Recipe:
+    """Return a recipe whose ensemble may run the code in its files that the user trusts.
 
     Raises
     ------
@@ -46,15 +45,10 @@ def with_members(recipe: Recipe, trusted: Container[str]) -> Recipe:
     from napari_fidelity.io import load_model
 
     method: Any = recipe.method
-    holds_code = False
-    for name in getattr(method, "models", ()):
-        try:
-            load_model(name)
-        except UntrustedModelError as error:
-            if error.sha256 not in trusted:
-                raise _said_in_a_dock(error) from None
-            holds_code = True
-    return recipe.replace(method=method.trusting()) if holds_code else recipe
+    names = getattr(method, "models", ())
+    for name in names:
+        opened(partial(load_model, name), trusted)
+    return recipe.replace(method=method.trusting(trusted)) if names and trusted else recipe
 
 
 def _said_in_a_dock(error: UntrustedModelError) -> UntrustedModelError:

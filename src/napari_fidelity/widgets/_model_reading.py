@@ -12,7 +12,7 @@ from napari_fidelity.widgets._model_memory import stamp_of
 from napari_fidelity.widgets._model_opened import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection
 
     from napari_fidelity.networks.info import ModelInfo
     from napari_fidelity.widgets._model_memory import Stamp
@@ -51,7 +51,7 @@ def known_by_name(name: str) -> ModelInfo | None:
     return own.info if own is not None else next((info for info in bundled() if info.id == name), None)
 
 
-def inspect(name: str, trusted: Container[str]) -> tuple[ModelInfo, Stamp]:
+def inspect(name: str, trusted: Collection[str]) -> tuple[ModelInfo, Stamp]:
     """Open a model file and return what it holds, and what tells whether it is changed later.
 
     Parameters

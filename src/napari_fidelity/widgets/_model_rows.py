@@ -13,16 +13,6 @@ if TYPE_CHECKING:
 
     from napari_fidelity.networks.info import ModelInfo
 
-_FORMATS = {
-    "safetensors": "safetensors, with a description in its header",
-    "weights": "weights alone",
-    "spandrel": "weights alone, read by spandrel",
-    "torchscript": "TorchScript: a program",
-    "exported": "exported program (torch.export)",
-    "bioimageio": "bioimage.io package",
-    "deepinv": "weights of a deepinv network",
-    "module": "a network given from Python",
-}
 _LINKS = re.compile(
     r"(https?://[^\s<>\"']+)|\bdoi:\s*(10\.\d{4,}/[^\s<>\"']+)|\barXiv:\s*([\w.\-/]+)", re.IGNORECASE
 )
@@ -32,6 +22,8 @@ _CLOSING = ".,;:)]}"  # at the end of an address they belong to the sentence aro
 
 def rows(info: ModelInfo) -> dict[str, str]:
     """Return what is known of a model: plain words by heading."""
+    from napari_fidelity.networks.info import FORMATS
+
     return {
         "architecture": info.architecture,
         "parameters": f"{info.n_parameters:,}" if info.n_parameters else "",
@@ -44,7 +36,7 @@ def rows(info: ModelInfo) -> dict[str, str]:
         "trained for": info.trained_for or "not told",
         "licence": info.licence or "not told: ask who made it before you publish results",
         "source": info.source or "not told",
-        "format": _FORMATS.get(info.format, info.format),
+        "format": FORMATS.get(info.format, info.format),
     }
 
 
