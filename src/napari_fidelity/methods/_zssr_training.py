@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from napari_fidelity.methods._network import autocast
-from napari_fidelity.methods._zssr_pairs import Gallery, Warped, fold_of
+from napari_fidelity.methods._zssr_pairs import Gallery, fold_of
+from napari_fidelity.methods._zssr_warped import Warped
 from napari_fidelity.networks.zero_shot import ZeroShotNetwork
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.taken += 1
         # at the beginning the average of few: what the weights were before the first step says nothing
