@@ -89,9 +89,9 @@ METHODS: dict[str, Callable[[Case, Path], Image | None]] = {
 }
 """What is compared; a network that does not come with this version is left out."""
 
-NOTE = """PSNR in dB on Y (seconds until the image was there). `projection`: bicubic enlargement, projected onto the data
-as far as the noise allows; `zssr`: the default; `zssr-shocher2018`: the published settings, in one size; `red`:
-RED with the bundled denoiser; `edsr-s-…`, `enhancenet` (published ×4, adapted to the scale), `vsr-s`: these
+NOTE = """PSNR in dB on Y (seconds until the image was there). `projection`: bicubic enlargement, projected onto
+the data as far as the noise allows; `zssr`: the default; `zssr-shocher2018`: the published settings, in one size;
+`red`: RED with the bundled denoiser; `edsr-s-…`, `enhancenet` (published ×4, adapted to the scale), `vsr-s`: these
 networks fine-tuned with the default of `FineTune`. `blur_x2`: a Gaussian blur of 1.6 px, known, before
 downsampling.
 

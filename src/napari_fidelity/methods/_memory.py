@@ -41,6 +41,7 @@ _BACKWARD = 2.1  # of features, gradients and scratch space over what is kept fo
 _FORWARD = 2.7  # of a layer's input, output and scratch space over the largest layer, without gradients
 _SOLVED = 2  # copies in float32 of what enters a last layer that is solved
 _DESIGN = 3  # copies of the regression's matrix while it is gathered
+_SCRATCH = 1.2  # of learning from fathers and sons, over what is kept
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,8 @@ def zero_shot_memory(options: ZSSR, shape: Sequence[int], image_shape: Sequence[
     views = options.views if options.views > 1 else 0
     copies = FLOATS + views + 2 * options.snapshots
     pairs = 2 * 4 * (prod(shape) + min(MOST, prod(shape) * FATHERS) * (options.augmentation == "sizes"))
-    images = copies * 4 * prod(image_shape)
-    return images + pairs + round(max(found.with_gradients(crops), found.without_gradients(at_once)))
+    held = max(found.with_gradients(crops), found.without_gradients(at_once))
+    return round(_SCRATCH * (copies * 4 * prod(image_shape) + pairs + held))
 
 
 def weights_memory(model: Network | None) -> int:

@@ -152,16 +152,12 @@ class Run:
     def _begin(self) -> None:
         """Begin to learn for the next size."""
         self.size = size = self.plan[len(self.results)]
-        if size.doubles and self.results:  # which hold what the noise left
-            self.measured, noise = self.results[-1].image, None
-            sources = [self.results[-1]]
-        else:
-            self.measured, noise = self.source.image, self.noise
-            sources = []
-        making = Making(self.options, size.operator, noise, size.scale)
+        before = self.results[-1] if size.doubles and self.results else None
+        self.measured = self.source.image if before is None else before.image
+        # of a result on the way the noise has been taken
+        making = Making(self.options, size.operator, self.noise if before is None else None, size.scale)
         self.shown = making.base(self.measured)
-        if not sources:
-            sources = [self._first_father(), *self.results]
+        sources = [self._first_father(), *self.results] if before is None else [before]
         if len(self.plan) == 1:
             check_fit(self.operator, self.shown, self.term.y)
         self.training = Training(making, sources, self.views, self.rng, before=self.training)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from napari_fidelity.methods._network import autocast
-from napari_fidelity.methods._zssr_pairs import Gallery, Warped, fold_of
+from napari_fidelity.methods._zssr_pairs import Gallery, fold_of
+from napari_fidelity.methods._zssr_warped import Warped
 from napari_fidelity.networks.zero_shot import ZeroShotNetwork
 
 if TYPE_CHECKING:
