@@ -12,7 +12,7 @@ from napari_fidelity.core.errors import OperatorError, OptionError, ShapeError
 from napari_fidelity.core.step import Result, drain
 from napari_fidelity.methods import ZSSR, _zssr_run
 from napari_fidelity.methods._start import starting_image
-from napari_fidelity.methods._zssr_pairs import Gallery, Making, Source
+from napari_fidelity.methods._zssr_pairs import Gallery, Making, Source, _planned
 from napari_fidelity.methods._zssr_run import Run, sizes_on_the_way
 from napari_fidelity.methods._zssr_training import Training
 from napari_fidelity.methods._zssr_warped import Warped
@@ -129,7 +129,7 @@ def test_every_operator_that_downsamples(make: Any, operator: Any, channels: int
     assert torch.isfinite(result.image).all()
     unexplained = (operator.A(result.image) - y)[..., 2:-2, 2:-2]
     # back-projection does not know that a border is missing
-    share = 0.05 if make is zssr or x.shape[2:] == result.image.shape[2:] else 0.2
+    share = 0.05 if make is zssr else 0.2
     assert float(unexplained.square().mean()) < share * float(y.var())
 
 
@@ -365,7 +365,7 @@ def test_sons_are_made_by_the_operator() -> None:
     y = HALF.A(star(80))
     for operator in (HALF, BLURRED):
         pair = making(operator).pair(y, None, rng())
-        assert torch.equal(pair.base, starting_image("classical", operator.A(y), operator))
+        assert torch.allclose(pair.base, starting_image("classical", operator.A(y), operator), atol=1e-5)
     gallery = Gallery(making(), [Source(y)], VIEWS, rng())
     assert len(gallery.pairs) == 6 * 4  # sizes and positions on the sampling grid
     assert all(pair.father.shape == pair.base.shape for pair in gallery.pairs)
@@ -378,11 +378,16 @@ def test_fathers_are_turned_before_an_operator_that_has_a_direction() -> None:
     operator = Compose(operators=(MotionBlur(length=5, angle=0), HALF))
     y = torch.rand(1, 1, 24, 24, generator=rng())
     gallery = Gallery(making(operator), [Source(y)], [0, 1, 2, 3], rng())
-    whole = [pair for pair in gallery.pairs if pair.father.shape[2:] == (24, 24)]
-    assert len(whole) == 8
-    assert {view for view in VIEWS for p in whole if torch.equal(p.father, to_view(y, view))} == set(VIEWS)
-    for pair in whole:
-        assert torch.equal(pair.base, starting_image("classical", operator.A(pair.father), operator))
+    plan = _planned([Source(y)], (2.0, 2.0), VIEWS, rng())
+    assert {view for *_, view in plan} == set(VIEWS)
+    assert plan[0][1:] == (1.0, (0, 0), 0)
+    for pair in gallery.pairs[:9]:
+        base = starting_image("classical", operator.A(pair.father), operator)
+        assert torch.allclose(pair.base, base, atol=2e-3)
+    for pair, (_, size, (row, column), view) in zip(gallery.pairs, plan, strict=True):
+        if size == 1:
+            height, width = pair.father.shape[2:]
+            assert torch.equal(pair.father, to_view(y, view)[..., row : row + height, column : column + width])
 
 
 def test_fathers_that_are_not_to_be_turned() -> None:
@@ -403,7 +408,7 @@ def test_mapped_fathers() -> None:
     for _ in range(40):
         father = warped.draw().father
         assert father.shape == (1, 1, 32, 32)
-        assert 0.08 < float(father.min()) <= float(father.max()) < 0.95
+        assert 0.3 < float(father.mean()) < 0.7
         exact += set(father.flatten().tolist()) <= values
     assert 10 < exact < 30
 
@@ -435,7 +440,7 @@ def test_the_network_begins_as_its_base() -> None:
     assert torch.equal(network(x), x)
     as_published = ZeroShotNetwork(2, rng(), width=64, depth=8)
     assert all(layer.bias is None for layer in as_published.layers)
-    weights = as_published.layers[3].weight
+    weights = as_published.layers[3].weight.detach()
     assert float(weights.std()) == pytest.approx(math.sqrt(0.1 / (9 * 64)), rel=0.05)
     assert not torch.equal(as_published(x), x)
 

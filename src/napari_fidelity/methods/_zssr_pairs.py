@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -15,6 +16,8 @@ import torch
 from napari_fidelity.core.errors import OperatorError, ShapeError
 from napari_fidelity.methods._start import starting_image
 from napari_fidelity.methods.base import call_operator
+from napari_fidelity.methods.projection import proximal, ridge_for
+from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.methods.views import VIEWS, to_view
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.noise import GaussianNoise
@@ -37,6 +40,7 @@ FATHERS = 16
 """Of how many measurements' size the fathers are together, about, where there are not too many."""
 WHOLE = 0.999
 """Share of a scaled pixel that must have been seen for it to count."""
+_TOLERANCE = 1e-3  # of bases that conjugate gradients solve for
 _SMALLEST_SON = 4  # pixels along an axis
 _SIZES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the fathers, times the measurement's
 
@@ -123,8 +127,14 @@ class Making:
 
     def base(self, y: torch.Tensor) -> torch.Tensor:
         """Return a measurement on the grid of its image: what the network is shown."""
-        start = "measurement" if self.options.base == "bicubic" else "classical"
-        return starting_image(start, y, self.operator, noise=self.noise)
+        x = starting_image("measurement", y, self.operator)
+        if self.options.base == "bicubic":
+            return x
+        ridge = ridge_for(x, y, self.operator, noise=self.noise)
+        if math.isinf(ridge):
+            return x
+        variance = known_variance(self.noise, y)
+        return proximal(x, y, self.operator, ridge, variance=variance, tolerance=_TOLERANCE)
 
     def fitting(self, shape: Sequence[int]) -> list[int]:
         """Return the largest size up to ``shape`` that an image of this operator can have."""
@@ -241,15 +251,11 @@ def too_small(father: Sequence[int], son: Sequence[int]) -> ShapeError:
 def _planned(
     sources: Sequence[Source], scale: Sequence[float], views: Sequence[int], rng: torch.Generator
 ) -> list[tuple[Source, float, tuple[int, int], int]]:
-    """Return of what fathers are made: source, size, position on the sampling grid, view; the whole one first."""
+    """Return of what fathers are made: source, size, position on the sampling grid, view; the whole one first.
+
+    Each is made in one of the views, in turn.
+    """
     rows, columns = (range(math.ceil(s - 0.01)) for s in scale)
-    plan = [
-        (source, size, (i, j), view)
-        for view in views
-        for source in sources
-        for size in _SIZES
-        for i in rows
-        for j in columns
-    ]
-    order = torch.randperm(len(plan) - 1, generator=rng) + 1
-    return [plan[0], *(plan[int(at)] for at in order)]
+    plan = list(product(sources, _SIZES, product(rows, columns)))
+    order = [0, *(int(at) + 1 for at in torch.randperm(len(plan) - 1, generator=rng))]
+    return [(*plan[at], views[number % len(views)]) for number, at in enumerate(order)]
