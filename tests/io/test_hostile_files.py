@@ -49,6 +49,19 @@ def test_pickles_that_run_code(wrapped: bool, suffix: str, trust: bool, tmp_path
     assert not trace.exists()
 
 
+def test_what_would_have_run_is_named(tmp_path: Path) -> None:
+    torch.save({"x": Evil(tmp_path / "executed")}, tmp_path / "evil.pth")
+    with pytest.raises(ModelFileError, match=r"would run code when opened \(found: \w+\.mkdir\)"):
+        load_model(tmp_path / "evil.pth")
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE html>", "version https://git-lfs.github.com/spec/v1"])
+def test_text_under_a_models_name_is_no_code(text: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pth").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelFileError, match=f"no file of weights.*it begins with '{text[:15]}"):
+        load_model(tmp_path / "model.pth")
+
+
 @pytest.mark.parametrize("name", ["../evil.py", "/tmp/evil.py", "a/../../evil.py", "..\\evil.py", "C:\\evil.py"])
 @pytest.mark.parametrize("trust", [False, True])
 def test_archives_that_reach_outside(name: str, trust: bool, tmp_path: Path) -> None:

@@ -278,6 +278,7 @@ def test_a_file_registers(write: Callable[[str], Path]) -> None:
     ("text", "match"),
     [
         ("x = 1\n\n1 / 0", "'own_things.py' ended with an error.*ZeroDivisionError: division by zero, line 3"),
+        ("import sys\nsys.exit()", "'own_things.py' ended with an error.*SystemExit.*line 2"),
         ("def f(:", "SyntaxError: invalid syntax"),
         ("import no_such_module_at_all", "ModuleNotFoundError"),
         ("import napari_fidelity as nf\nnf.load_model('gone')", "There is no model 'gone'"),

@@ -24,6 +24,10 @@ _WRAPPERS = (
 # Left in front of every name by DataParallel, torch.compile and training programs.
 _PREFIXES = ("module.", "_orig_mod.", "netG.")
 
+# What a file of torch.save begins with: an archive, or, of old, a pickle. Pages of errors and pointers of Git LFS,
+# saved under a model's name, do not.
+_TORCH = (b"PK", b"\x80")
+
 _HEADER_LIMIT = 100_000_000  # bytes, the limit of the safetensors format itself
 
 
@@ -106,6 +110,13 @@ def torch_weights(content: bytes, name: str) -> dict[str, Tensor]:
     ModelFileError
         If the file holds anything that would run code, is damaged, or holds no weights.
     """
+    if not content.startswith(_TORCH):
+        start = repr(content[:20].decode("ascii", "replace"))
+        raise ModelFileError(
+            f"'{name}' is damaged or no file of weights",
+            found=f"it begins with {start}",
+            do="Copy or download it again; nothing of it was run",
+        )
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the broken or hostile file provokes
@@ -123,7 +134,9 @@ def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _load_error(name: str, error: Exception) -> ModelFileError:
     text = str(error)
-    culprit = re.search(r"GLOBAL (\S+) was not an allowed global|Unsupported (?:global|operand|class)[^\n]*", text)
+    culprit = re.search(
+        r"GLOBAL (\S+) (?:was not an allowed global|whose module)|Unsupported (?:global|operand|class)[^\n]*", text
+    )
     if culprit:
         return ModelFileError(
             f"'{name}' holds more than weights and would run code when opened",

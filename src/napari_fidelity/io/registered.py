@@ -115,7 +115,7 @@ def import_file(path: str | os.PathLike[str]) -> None:
         spec.loader.exec_module(module)
     except FidelityError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that exits would end the command, with nothing done
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(file)]
         where = f", line {lines[-1]}" if lines else ""
         found = f"{type(error).__name__}: {error}{where}"
