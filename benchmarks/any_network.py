@@ -158,10 +158,10 @@ def in_the_dock(candidate: Candidate, folder: Path) -> dict[str, Any]:
         y = read_image(folder / "measurement.tif")
         viewer.add_image(y.data, rgb=True, name="measurement")
         _, dock = viewer.window.add_plugin_dock_widget("napari-fidelity", "Correct")
-        dock.model.choose(candidate.model)
+        # as by hand: a bundled network that nobody chose would make way for one of the operator's scale
+        dock.model.set_reference(ModelReference(name=candidate.model, scale=candidate.scale))
         until(lambda: dock.model.info is not None or dock.model.error is not None)
-        dock.formation.set_formation(parse_operator(OPERATOR))
-        until(lambda: not dock.run)
+        dock.formation.set_formation(parse_operator(OPERATOR), None)
         dock.start()
         until(lambda: dock.run is not None)
         outcomes: list[Any] = []
