@@ -216,8 +216,8 @@ NOTE = (
     "variation, with the weight that gives the best PSNR; `nlm`, `bm3d`, `drunet-s`: these denoisers alone; "
     "`red`, `dip`, `deepred`: the methods with their defaults; `red-nlm`: RED with non-local means; "
     "`deepred-mataev2019`: the published settings, with bfloat16 convolutions. `dip` and `deepred` of blurs and "
-    "super-resolution were ended after 150 s, most of them still rising. They were measured on this processor, the "
-    "other rows on an AMD EPYC (family 25, model 17)."
+    "super-resolution were ended after 150 s, most of them still rising. They were measured on this processor, "
+    "the other rows on an AMD EPYC (family 25, model 17)."
 )
 COLOURS = {
     "red": "#d62728",
