@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from napari_fidelity.core.arrays import Image
@@ -96,6 +96,7 @@ def test_other_axis_orders_are_written_in_the_usual_order(tmp_path: Path):
     st.integers(1, 9), st.integers(1, 9), st.floats(1e-3, 1e3), st.sampled_from(["nm", "µm", "Å", "pixel"]),
     st.sampled_from(["a.tif", "a.ome.tif", "a.png"]),
 )  # fmt: skip
+@example(1, 1, 2**-6, "Å", "a.ome.tif")  # more pixels to a centimetre than a fraction of 32 bits holds
 def test_any_size_and_pixel_size_comes_back(tmp_path: Path, height, width, size, unit, name):
     data = RNG.integers(0, 65535, (height, width)).astype(np.uint16)
     image = Image.from_array(data, pixel_size={"Y": size, "X": 2 * size}, unit=unit, origin={"X": -size})

@@ -15,7 +15,7 @@ from napari_fidelity.core.errors import ImageError
 from napari_fidelity.io._record import LENGTHS, apply_record, dump_record, load_record, usual_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import tifffile
@@ -27,6 +27,7 @@ Form = Literal["imagej", "ome", "plain"]
 
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _OME_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
+_LARGEST = 2**32 - 1  # numerator or denominator of a resolution
 _CLASSIC_LIMIT = 2**32 - 2**25  # bytes; ImageJ's form has no 64-bit offsets
 _TRUNCATED = ("invalid page offset", "invalid offset to first page", "invalid value offset")
 _STRUCTURE = {"ImageJ", "images", "channels", "slices", "frames", "hyperstack", "spacing", "unit", "finterval"}
@@ -104,15 +105,33 @@ def write_tiff(
         options["planarconfig"] = "contig"
     if form == "imagej":
         options |= {"imagej": True, "metadata": _imagej_metadata(image, axes, record, keep_display)}
-        options["resolution"] = tuple(1 / size for size in sizes)
+        options |= _pixels_per_unit([1 / size for size in sizes])
     elif form == "ome":
         options |= {"ome": True, "metadata": _ome_metadata(image, axes, record)}
     else:
         options["metadata"] = {"axes": axes, "napari-fidelity": dict(record)}
     if form != "imagej" and image.unit in LENGTHS:
         centimetre = LENGTHS["cm"] / LENGTHS[image.unit]
-        options |= {"resolution": tuple(centimetre / size for size in sizes), "resolutionunit": "CENTIMETER"}
+        pixels = [centimetre / size for size in sizes]
+        options |= _pixels_per_unit(pixels, told=form == "ome", resolutionunit="CENTIMETER")
     tifffile.imwrite(path, data, **options)
+
+
+def _pixels_per_unit(pixels: Sequence[float], *, told: bool = False, **unit: str) -> dict[str, Any]:
+    """Return the options for pixels per unit; none for what the format's fractions of 32 bits cannot hold.
+
+    Parameters
+    ----------
+    pixels
+        Along x and y.
+    told
+        Whether the pixel size stands elsewhere in the file, too.
+    """
+    if all(1 / _LARGEST <= number <= _LARGEST for number in pixels):
+        return {"resolution": tuple(pixels), **unit}
+    if not told:
+        log.warning("the pixel size is too small or too large for this form of TIFF, and is not written")
+    return {}
 
 
 def _possible_form(image: Image, form: str | None) -> Form:
