@@ -103,7 +103,7 @@ def test_a_normal_run(qtbot: Any) -> None:
         yield News("step", value=3, done=2, total=2, text="Iteration 1")
         return "result"
 
-    ear = run(qtbot, work)
+    ear = run(qtbot, work, rate=0.5)  # slower than a busy machine is
     assert ear.outcomes == [Outcome("done", "result")]
     # The first is shown, the one to keep too, the last as well; between them the rate decides.
     assert [news.kind for news in ear.news] == ["note", "image", "step"]
