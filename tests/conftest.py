@@ -86,18 +86,24 @@ def network() -> MakeNetwork:
     return make_network
 
 
-@pytest.fixture
-def nothing_registered() -> Iterator[None]:
-    """A process in which nothing was registered; what was is there again afterwards."""
+@pytest.fixture(autouse=True)
+def registrations_end() -> Iterator[None]:
+    """What a test registers is gone afterwards, and what was registered before is there again."""
     registries = (OWN_ARCHITECTURES, OWN_MODELS, OWN_OPERATORS)
     before = [registry.all() for registry in registries]
-    for registry in registries:
-        registry.clear()
     yield
     for registry, things in zip(registries, before, strict=True):
+        if registry.all() != things:
+            registry.clear()
+            for name, thing in things.items():
+                registry.add(name, thing)
+
+
+@pytest.fixture
+def nothing_registered(registrations_end: None) -> None:
+    """A process in which nothing was registered."""
+    for registry in (OWN_ARCHITECTURES, OWN_MODELS, OWN_OPERATORS):
         registry.clear()
-        for name, thing in things.items():
-            registry.add(name, thing)
 
 
 @pytest.fixture(scope="session")
