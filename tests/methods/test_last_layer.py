@@ -11,6 +11,8 @@ from torch import nn
 
 from napari_fidelity.core.step import drain
 from napari_fidelity.methods import FineTune, last_layer
+from napari_fidelity.methods._plan import Plan
+from napari_fidelity.methods._runner import Runner
 from napari_fidelity.methods.last_layer import Change, Regression, first_pass, run_network
 from napari_fidelity.operators import Downsample, GaussianBlur
 
@@ -160,3 +162,61 @@ def test_hooks_go_when_the_network_fails() -> None:
     with pytest.raises(Exception, match="cannot be applied"):
         run_network(model, model.second, torch.rand(1, 2, 8, 8))
     assert not model.second._forward_pre_hooks
+
+
+class Padding(nn.Module):
+    """A ×2 network that pads its input to a multiple of 8, on some sides, and ends in a convolution."""
+
+    def __init__(self, *, before: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.before = before
+        self.last = nn.Conv2d(2, 1, 3, padding=1)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        height, width = y.shape[2:]
+        more = -width % 8, -height % 8
+        sides = (more[0], 0, more[1], 0) if self.before else (0, more[0], 0, more[1])
+        z = nn.functional.interpolate(
+            nn.functional.pad(y, sides, mode="replicate"), scale_factor=2, mode="bicubic"
+        )
+        z = self.last(torch.cat([z, z.square()], dim=1)) + z
+        return z[..., 2 * sides[2] :, 2 * sides[0] :][..., : 2 * height, : 2 * width]
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (40, 48), (33, 29), (72, 21), (32, 32)])
+@pytest.mark.parametrize("tile", [None, 24])
+def test_networks_that_pad(shape: tuple[int, int], tile: int | None, scene: Scene) -> None:
+    A, y = Downsample(scale=2), torch.from_numpy(scene(*shape))[None, None]
+    method = FineTune(iterations=2, precision="float32", tile=tile)
+    solved, moved = (
+        drain(m.steps(y, A, Padding())) for m in (method, method.replace(last_layer="descend", average=False))
+    )
+    assert solved.history[0].loss < 0.5 * moved.history[0].loss  # there is a closed form at every size
+
+
+def test_the_last_rows_of_a_padded_image_are_those_of_the_changed_layer(scene: Scene) -> None:
+    y, network = torch.from_numpy(scene(19, 13))[None, None], Padding()
+    with torch.no_grad():
+        run = first_pass(network, y)
+        assert run.features is not None
+        assert run.features.shape[2:] == (48, 32) != run.image.shape[2:]
+        more = torch.randn(network.last.weight.shape, generator=torch.Generator().manual_seed(0))
+        change = Change(more, torch.tensor([0.1]), torch.zeros(1, 1))
+        changed = run.changed(change)
+        network.last.weight += more
+        network.last.bias += 0.1
+        torch.testing.assert_close(changed, network(y), rtol=1e-4, atol=1e-5)
+        part, (rows, columns) = run.around(((30, 38), (20, 26)), (2, 2))
+        inner = part.changed(change)[..., rows[0] : rows[1], columns[0] : columns[1]]
+        torch.testing.assert_close(inner, changed[..., 30:38, 20:26])
+
+
+def test_no_closed_form_where_features_lie_elsewhere(scene: Scene) -> None:
+    y = torch.from_numpy(scene(40, 40))[None, None]
+    for before in (False, True):
+        network = Padding(before=before)
+        runner = Runner(network, y, Plan(None), margin=None, precision="float32")
+        assert (runner.first_pass(y).layer is None) == before
+        result = drain(FineTune(iterations=2).steps(y, Downsample(scale=2), network))
+        assert bool(result.image.isfinite().all())

@@ -12,6 +12,7 @@ from torch import nn
 from napari_fidelity.core.device import limit_memory
 from napari_fidelity.core.step import drain
 from napari_fidelity.methods import Apply, FineTune, Project, _plan, last_layer
+from napari_fidelity.methods._examples import Crops
 from napari_fidelity.methods._finetuning import Run
 from napari_fidelity.methods._margin import measured_margin
 from napari_fidelity.methods._tiles import Tiles, in_tiles
@@ -116,16 +117,58 @@ def test_windows_are_the_same_in_tiles(y: torch.Tensor, network: MakeNetwork, mo
     assert 0 < (images[0] - everything).abs().mean() < 0.02
 
 
+def gradients(method: FineTune, y: torch.Tensor, network: MakeNetwork, index: int = 1) -> torch.Tensor:
+    run = Run(method, y, BLURRED, network(n_blocks=4), noise=None, stop=None, weights=None, rng=0)
+    run.objective.move(run._parameters())
+    run.objective.descend(index, run.objective.evaluate(index, descends=True))
+    return torch.cat([p.grad.flatten() for p in run.objective.parameters if p.grad is not None])
+
+
 def test_gradients_are_those_of_the_whole_loss(y: torch.Tensor, network: MakeNetwork) -> None:
-    found = []
-    for method in (EXACT, EXACT.replace(tile=TILED), EXACT.replace(checkpointing="on")):
-        run = Run(method, y, BLURRED, network(n_blocks=4), noise=None, stop=None, weights=None, rng=0)
-        run.objective.move(run._parameters())
-        run.objective.descend(run.objective.evaluate(1, descends=True))
-        found.append(torch.cat([p.grad.flatten() for p in run.objective.parameters if p.grad is not None]))
-    whole, tiled, checkpointed = found
+    whole, tiled, checkpointed = (
+        gradients(method, y, network)
+        for method in (EXACT, EXACT.replace(tile=TILED), EXACT.replace(checkpointing="on"))
+    )
     assert (tiled - whole).norm() < 1e-3 * whole.norm()
     assert torch.equal(checkpointed, whole)
+
+
+# -- steps from crops -------------------------------------------------------------------------------------------
+
+
+def test_crops_go_through_all_tiles_before_any_comes_again() -> None:
+    tiles = list(Tiles(16, 4).over((75, 61)))
+    steps = [Crops(0.25, step, seed=3).of(tiles) for step in range(4)]
+    assert sorted(tiles.index(tile) for step in steps for tile in step) == list(range(20))
+    assert steps[0] != tiles[:5]
+    assert Crops(0.25, 4, seed=3).of(tiles) == steps[0] != Crops(0.25, 0, seed=4).of(tiles)
+    assert len(Crops(1e-3, 0, seed=3).of(tiles)) == 1
+    assert sorted(map(tiles.index, Crops(7.0, 1, seed=3).of(tiles))) == list(range(20))
+
+
+def test_the_gradient_of_crops_is_that_of_all_in_the_mean(y: torch.Tensor, network: MakeNetwork) -> None:
+    method = EXACT.replace(views=1, tile=TILED)
+    wanted, found = (
+        gradients(method, y, network),
+        [gradients(method.replace(crops=3), y, network, k) for k in range(4)],
+    )
+    assert not torch.allclose(found[0], found[1])  # 12 tiles, 3 at a time
+    torch.testing.assert_close(torch.stack(found).mean(dim=0), wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_crops_are_drawn_by_the_seed_and_make_other_steps(y: torch.Tensor, network: MakeNetwork) -> None:
+    method = EXACT.replace(tile=TILED, crops=1, learning_rate=1e-3)
+    first, again, other = (tuned(method, y, Downsample(scale=2), network(), rng=seed).image for seed in (0, 0, 1))
+    whole = tuned(method.replace(crops=None), y, Downsample(scale=2), network()).image
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, whole)
+    assert (first - whole).abs().mean() < 0.01
+
+
+def test_without_tiles_there_is_nothing_to_choose(y: torch.Tensor, network: MakeNetwork) -> None:
+    images = [tuned(EXACT.replace(crops=crops), y, Downsample(scale=2), network()).image for crops in (1, None)]
+    assert torch.equal(*images)
 
 
 def test_twice_the_same_bits(y: torch.Tensor, network: MakeNetwork) -> None:
@@ -137,7 +180,7 @@ def test_the_tuned_network_runs_in_tiles_too(y: torch.Tensor, network: MakeNetwo
     result = tuned(EXACT.replace(tile=TILED, average=False, project=False), y, Downsample(scale=2), network())
     with torch.no_grad():
         torch.testing.assert_close(result.network(y), result.image)
-    assert result.network.tiles.side == TILED
+    assert result.network.tiling.tiles.side == TILED
 
 
 # -- methods that run the network once --------------------------------------------------------------------------
@@ -255,6 +298,32 @@ def test_out_of_memory_halves_the_tile(
     assert (whole.image - result.image).abs().max() < SEAM
     again = drain(Apply().steps(y, Downsample(scale=2), Hungry(network(), 66).eval()))
     assert again.provenance["tile"] == 32
+
+
+def test_the_tuned_network_halves_its_tile_too(y: torch.Tensor, network: MakeNetwork) -> None:
+    model = Hungry(network(), 200).eval()
+    result = tuned(EXACT.replace(average=False, project=False), y, Downsample(scale=2), model)
+    result.network.network.most = 66  # the copy that was tuned
+    with torch.no_grad():
+        torch.testing.assert_close(result.network(y), result.image)
+    assert result.network.tiling.tiles.side <= 32
+
+
+def test_a_margin_is_measured_on_as_much_as_the_network_takes(y: torch.Tensor, network: MakeNetwork) -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, y: torch.Tensor) -> torch.Tensor:
+            if max(y.shape[2:]) > 60:
+                raise RuntimeError("made for 60 x 60")
+            output: torch.Tensor = self.inner(y)
+            return output
+
+    whole = drain(Apply().steps(y, Downsample(scale=2), network()))
+    tiled = drain(Apply(tile=TILED).steps(y, Downsample(scale=2), Fixed().eval()))
+    torch.testing.assert_close(tiled.image, whole.image, rtol=0, atol=SEAM / 10)
 
 
 def test_below_the_smallest_tile_there_is_an_end(y: torch.Tensor, network: MakeNetwork) -> None:

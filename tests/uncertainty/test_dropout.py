@@ -225,3 +225,24 @@ def test_the_tuned_network_makes_the_last_iterations_image(
     assert other.shape == result.image.shape and not torch.equal(other, result.image)
     assert not result.network.training
     assert not any(p.requires_grad or p.grad is not None for p in result.network.parameters())
+
+
+def test_where_memory_runs_out_it_goes_on_in_tiles(model: nn.Module, scene: Scene, caplog: Any) -> None:
+    class Hungry(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, y: torch.Tensor) -> torch.Tensor:
+            if max(y.shape[2:]) > 66:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            output: torch.Tensor = self.inner(y)
+            return output
+
+    y = torch.from_numpy(scene(1, 75, 61)[None])
+    for of in (Apply(), TUNE):
+        caplog.clear()
+        result = run(quick(of=of), y, Hungry().eval())
+        assert "memory ran out" in caplog.text
+        assert result.image.shape == (1, 1, 150, 122)
+        assert 0 < result.image.mean() < 0.1

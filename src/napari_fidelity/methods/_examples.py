@@ -9,6 +9,7 @@ meanwhile.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,14 +20,39 @@ from napari_fidelity.methods._tiles import in_tiles, scale_of, times
 from napari_fidelity.operators.local import beyond, cut, relative
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari_fidelity.methods._equations import Equations
-    from napari_fidelity.methods._tiles import Tiles
+    from napari_fidelity.methods._tiles import Tile, Tiles
     from napari_fidelity.methods.last_layer import Change, Pass, Regression
     from napari_fidelity.operators.local import Box
 
     Run = Callable[[torch.Tensor], Pass]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Which tiles of an image a gradient step is taken from: all of them once, in random order, then again.
+
+    Attributes
+    ----------
+    share
+        Of the tiles that are taken in one step.
+    step
+        Of the run, from 0.
+    seed
+        Of the order.
+    """
+
+    share: float
+    step: int
+    seed: int
+
+    def of(self, tiles: Sequence[Tile]) -> list[Tile]:
+        """Return the tiles of this step."""
+        order = torch.randperm(len(tiles), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        count = min(len(tiles), max(1, round(self.share * len(tiles))))
+        return [tiles[order[(self.step * count + i) % len(tiles)]] for i in range(count)]
 
 
 class Example(Protocol):
@@ -40,8 +66,8 @@ class Example(Protocol):
         """Return the image as a changed last layer makes it, detached."""
         ...
 
-    def pull_back(self, gradient: torch.Tensor, change: Change | None) -> None:
-        """Add to the parameters' gradients what follows from the gradient of the image."""
+    def pull_back(self, gradient: torch.Tensor, change: Change | None, crops: Crops | None = None) -> None:
+        """Add to the parameters' gradients what follows from that of the image, on all of it or on crops."""
         ...
 
 
@@ -61,8 +87,8 @@ class AtOnce:
         self._image = self._made.changed(change)
         return self._image.detach()
 
-    def pull_back(self, gradient: torch.Tensor, change: Change | None) -> None:
-        """See :class:`Example`; once, and after :meth:`image`."""
+    def pull_back(self, gradient: torch.Tensor, change: Change | None, crops: Crops | None = None) -> None:
+        """See :class:`Example`; once, and after :meth:`image`. There is but one crop: the whole."""
         assert self._image is not None
         if not self._image.requires_grad:
             raise no_dependence()
@@ -86,16 +112,19 @@ class InTiles:
         """See :class:`Example`."""
         return in_tiles(lambda z: self._run(z).changed(change), self._z, self._tiles)
 
-    def pull_back(self, gradient: torch.Tensor, change: Change | None) -> None:
+    def pull_back(self, gradient: torch.Tensor, change: Change | None, crops: Crops | None = None) -> None:
         """See :class:`Example`."""
-        for tile in self._tiles.over(self._z.shape[2:]):
+        tiles = list(self._tiles.over(self._z.shape[2:]))
+        chosen = tiles if crops is None else crops.of(tiles)
+        for tile in chosen:
             z = cut(self._z, tile.seen)
             with torch.enable_grad():
                 part = self._run(z).changed(change)
             if not part.requires_grad:
                 raise no_dependence()
             scale = scale_of(part, z)
-            tile.inner(part, scale).backward(tile.cotangent(gradient, scale))  # type: ignore[no-untyped-call]
+            cotangent = tile.cotangent(gradient, scale) * (len(tiles) / len(chosen))  # in the mean, that of all
+            tile.inner(part, scale).backward(cotangent)  # type: ignore[no-untyped-call]
 
     def _around(self, reach: tuple[int, int], box: Box) -> tuple[Pass, Box]:
         """Run the network on what a part of the image hangs on; return that, and where in it the part lies."""

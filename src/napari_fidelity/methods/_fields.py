@@ -39,6 +39,16 @@ MarginField = Annotated[
     ),
 ]
 
+CropsField = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=65536,
+        description="Of an image in tiles, how many a gradient step is taken from: others in each iteration, in "
+        "random order. Left out, all of them.",
+    ),
+]
+
 CheckpointingField = Annotated[
     Literal["auto", "on", "off"],
     Field(

@@ -109,7 +109,16 @@ class Run:
         # The first iteration looks at the same; without gradients it need not run the network again.
         again = self.shown is y and self.last is not None and start.features is not None
         self.objective = Objective(
-            options, self.runner, term, self.shown, copy, first, self.sigma2, self.views, start if again else None
+            options,
+            self.runner,
+            term,
+            self.shown,
+            copy,
+            first,
+            self.sigma2,
+            self.seed,
+            self.views,
+            start if again else None,
         )
         if self.last is not None and (self._nothing_to_solve or not self._suits_features(first)):
             self.runner.layer = None
@@ -210,7 +219,7 @@ class Run:
             if optimizer is not None and descends and index < end:
                 for group in optimizer.param_groups:
                     group["lr"] = self.stride * learning_rate(options, index)
-                self.objective.descend(found)
+                self.objective.descend(index, found)
                 optimizer.step()
         reason = reason or self._at_the_end(iterations if optimizer is not None else 0, end)
         image, seconds = outcome.image(), self._seconds()
@@ -230,7 +239,7 @@ class Run:
             given=self.given,
             seen=(self.y, self.shown),
             precision=self.options.precision,
-            tiles=self.runner.tiling.tiles,
+            tiling=self.runner.tiling,
         )
 
     def _at_the_end(self, gradient_steps: int, end: int) -> str:

@@ -60,7 +60,8 @@ def measured_margin(
 
 
 def _parts(result: Pass) -> list[torch.Tensor]:
-    return [result.image] if result.features is None else [result.image, result.features]
+    height, width = result.image.shape[2:]
+    return [result.image] if result.features is None else [result.image, result.features[..., :height, :width]]
 
 
 def _reach(whole: torch.Tensor, half: torch.Tensor, dim: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_fidelity.methods._equations import Equations
-from napari_fidelity.methods._examples import AtOnce, no_dependence
+from napari_fidelity.methods._examples import AtOnce, Crops, no_dependence
 from napari_fidelity.methods.data_term import total_variation
 from napari_fidelity.methods.last_layer import Pass, Regression
 from napari_fidelity.methods.projection import UNKNOWN_NOISE
@@ -77,6 +77,8 @@ class Objective:
         The network's first output.
     sigma2
         Variance of the measurement's noise.
+    seed
+        Of the order of crops.
     views
         Flips and turns that the iterations go through.
     start
@@ -92,6 +94,7 @@ class Objective:
         copy: tuple[torch.Tensor, torch.Tensor] | None,
         first: torch.Tensor,
         sigma2: float,
+        seed: int,
         views: Sequence[int],
         start: Pass | None = None,
     ) -> None:
@@ -99,7 +102,7 @@ class Objective:
         self.options, self.runner, self.term, self.shown, self.copy = options, runner, term, shown, copy
         self.parameters: list[nn.Parameter] = []
         self.anchor: list[torch.Tensor] = []
-        self._sigma2, self._start = sigma2, start
+        self._sigma2, self._seed, self._start = sigma2, seed, start
         self._shape, self._corner = tuple(first.shape[2:]), first[:, :, :1, :1]
         # Samples of the image per sample of the measurement: what the closed form's weights go with.
         self._ratio = first[0, 0].numel() / shown[0, 0].numel()
@@ -132,9 +135,9 @@ class Objective:
         """
         return self.runner.tiling.fitting(partial(self._evaluate, self.views[index % len(self.views)], descends))
 
-    def descend(self, found: Evaluation) -> None:
-        """Set the parameters' gradients to that of the loss."""
-        self.runner.tiling.fitting(partial(self._pull_back, found))
+    def descend(self, index: int, found: Evaluation) -> None:
+        """Set the parameters' gradients to that of the loss, or to that of this iteration's crops."""
+        self.runner.tiling.fitting(partial(self._pull_back, index, found))
         self._made = None
         found.gradients.clear()
 
@@ -158,17 +161,25 @@ class Objective:
             self._made = self.runner.tiling.tiles, examples
         return Evaluation(view, change, image.detach(), value, float(data.detach()), gradients)
 
-    def _pull_back(self, found: Evaluation) -> None:
+    def _pull_back(self, index: int, found: Evaluation) -> None:
         for parameter in self.parameters:
             parameter.grad = None
         made, self._made = self._made, None
         if made is None or made[0] is not self.runner.tiling.tiles:
             del made  # the graph that did not fit
             made = None, self._examples(found.view)
+        crops = self._crops(index)
         for example, gradient in zip(made[1], found.gradients, strict=True):
-            example.pull_back(gradient, found.change)
+            example.pull_back(gradient, found.change, crops)
         if self.anchor:
             self._drift().backward()  # type: ignore[no-untyped-call]
+
+    def _crops(self, index: int) -> Crops | None:
+        """Return from which tiles an iteration takes its gradient; ``None`` for all."""
+        tiles = self.runner.tiling.tiles
+        if self.options.crops is None or tiles is None:
+            return None
+        return Crops(self.options.crops / tiles.number(self.shown.shape[2:]), index, self._seed)
 
     def _examples(self, view: int) -> list[Example]:
         """Return the measurement, and its coarser copy if there is one, as the network sees them in a view."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_fidelity.methods._alignment import is_aligned
 from napari_fidelity.methods._checkpointing import checkpointed
 from napari_fidelity.methods._examples import AtOnce, InTiles
 from napari_fidelity.methods._network import autocast
@@ -70,9 +71,13 @@ class Runner:
         tiles = self.tiling.tiles
         with self._autocast:
             if tiles is None:
-                return first_pass(self.network, y)
-            layer = first_pass(self.network, cut(y, next(tiles.over(y.shape[2:])).seen)).layer
+                return self._with_layer(y)
+            layer = self._with_layer(cut(y, next(tiles.over(y.shape[2:])).seen)).layer
             return Pass(in_tiles(lambda z: run_network(self.network, None, z).image, y, tiles), None, layer)
+
+    def _with_layer(self, y: torch.Tensor) -> Pass:
+        found = first_pass(self.network, y)
+        return found if found.layer is None or is_aligned(self.network, y, found) else Pass(found.image)
 
     @torch.no_grad()
     def output(self, z: torch.Tensor) -> torch.Tensor:

@@ -97,6 +97,10 @@ class Tiles:
             for left in columns:
                 yield self._tile((top, left), shape, fades)
 
+    def number(self, shape: Sequence[int]) -> int:
+        """Return how many tiles an input of spatial shape ``(H, W)`` has."""
+        return math.prod(len(self._cores(n)) for n in shape)
+
     def around(self, box: Box, shape: Sequence[int]) -> Box:
         """Return what the network has to be shown of an input to answer for a part of it."""
         (rows, columns) = (self._seen(part, n) for part, n in zip(box, shape, strict=True))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import FidelityError
+from napari_fidelity.core.errors import ArchitectureError, FidelityError
 from napari_fidelity.methods._margin import FADE, measured_margin
 from napari_fidelity.methods._tiles import ALIGN, Tiles, scale_of
 from napari_fidelity.networks.adapters import is_bound
@@ -139,8 +139,10 @@ class Tiling:
         for side in _PARTS:
             try:
                 return measured_margin(self.run, self.y, self.align, side)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or side == _PARTS[-1]:
+            except (RuntimeError, MemoryError, ArchitectureError) as error:
+                # a program may have been made for images of one size, smaller than this part
+                passing = isinstance(error, ArchitectureError) or is_out_of_memory(error)
+                if not passing or side == _PARTS[-1]:
                     raise
         return None
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from napari_fidelity.core.options import Array
 from napari_fidelity.methods._fields import (
     CheckpointingField,
+    CropsField,
     IterationField,
     MarginField,
     SnapshotsField,
@@ -99,6 +100,7 @@ class FineTune(Method):
     project: bool = Field(True, description="Project the image onto the data.")
     tile: TileField = None
     margin: MarginField = None
+    crops: CropsField = None
     checkpointing: CheckpointingField = "auto"
     iteration: IterationField = None
     snapshots: SnapshotsField = 0

@@ -41,7 +41,8 @@ class Pass:
     image
         The network's output ``(N, C, H, W)``, float32.
     features
-        What entered the last layer, ``(N, F, H, W)``, float32; ``None`` if no layer was watched.
+        What entered the last layer, ``(N, F, H, W)``, float32, with further rows below and columns on the right
+        if the network pads its input there and cuts that off in the end; ``None`` if no layer was watched.
     layer
         The last layer.
     """
@@ -50,17 +51,26 @@ class Pass:
     features: torch.Tensor | None = None
     layer: nn.Conv2d | None = None
 
+    @property
+    def is_covered(self) -> bool:
+        """Whether there are features, for every sample of the image."""
+        if self.features is None:
+            return False
+        sizes = zip(self.features.shape[2:], self.image.shape[2:], strict=True)
+        return len(self.features) == len(self.image) and all(size >= least for size, least in sizes)
+
     def changed(self, change: Change | None) -> torch.Tensor:
         """Return the image as a changed last layer makes it, without running the network again."""
         if change is None or self.features is None or self.layer is None:
             return self.image
         padded = pad_like(self.layer, self.features)
         added = nn.functional.conv2d(padded, change.kernel, change.bias, dilation=self.layer.dilation)
-        return self.image + added + torch.einsum("oc,nchw->nohw", change.colour, self.image)
+        height, width = self.image.shape[2:]
+        return self.image + added[..., :height, :width] + torch.einsum("oc,nchw->nohw", change.colour, self.image)
 
     def around(self, box: Box, reach: tuple[int, int]) -> tuple[Pass, Box]:
         """Return a part of the run with what the kernel reaches beyond, and where in it the part lies."""
-        wide = beyond(box, reach, self.image.shape[2:])
+        wide = beyond(box, reach, (self.image if self.features is None else self.features).shape[2:])
         features = None if self.features is None else cut(self.features, wide)
         return Pass(cut(self.image, wide), features, self.layer), relative(box, wide)
 
@@ -103,8 +113,9 @@ def first_pass(network: nn.Module, y: torch.Tensor) -> Pass:
     """Run the network once and find its last layer on the way.
 
     That is the 2-D convolution which a network names in its attribute ``last_layer``, or else the last one that
-    runs; if it runs once, at the image's own resolution. The pass has no layer if there is none such, as in
-    networks that end in a pixel shuffle: a change of that layer is no sum of shifted features in the image.
+    runs; if it runs once, at the image's own resolution, padding that is cut off again allowed for. The pass has
+    no layer if there is none such, as in networks that end in a pixel shuffle: a change of that layer is no sum of
+    shifted features in the image.
     """
     watched = _watched(network)
     ran: list[nn.Module] = []
@@ -124,8 +135,8 @@ def first_pass(network: nn.Module, y: torch.Tensor) -> Pass:
     if not isinstance(layer, nn.Conv2d) or layer.stride != (1, 1):
         return Pass(x)
     features = latest[0].float()
-    fits = features.shape[0] == x.shape[0] and features.shape[2:] == x.shape[2:]
-    return Pass(x, features, layer) if fits else Pass(x)
+    found = Pass(x, features, layer)
+    return found if found.is_covered else Pass(x)
 
 
 def _watched(network: nn.Module) -> list[nn.Conv2d]:
@@ -185,10 +196,11 @@ class Regression:
         subset enters, weighted so that the sum keeps its size.
         """
         image, padded = run.image.detach(), pad_like(self.layer, self._features(run))
-        if part is not None:
-            (top, bottom), (left, right) = part
-            down, across = self.reach
-            image, padded = cut(image, part), cut(padded, ((top, bottom + down), (left, right + across)))
+        height, width = image.shape[2:]
+        (top, bottom), (left, right) = part or ((0, height), (0, width))
+        down, across = self.reach
+        image = cut(image, ((top, bottom), (left, right)))
+        padded = cut(padded, ((top, bottom + down), (left, right + across)))
         seen = apply(image)
         residual = target - seen
         rows, share = _chosen_rows(residual, weights)

@@ -17,7 +17,7 @@ from napari_fidelity.methods.views import from_view, to_view
 if TYPE_CHECKING:
     from napari_fidelity.core.step import Result
     from napari_fidelity.methods._network_input import NetworkInput
-    from napari_fidelity.methods._tiles import Tiles
+    from napari_fidelity.methods._tiling import Tiling
     from napari_fidelity.methods.last_layer import Change
 
 
@@ -41,8 +41,8 @@ class TunedNetwork(nn.Module):
         The measurement it was tuned on, and what it was shown of it.
     precision
         Arithmetic of the network.
-    tiles
-        In which it is run; ``None`` for the whole image at once.
+    tiling
+        In which tiles it is run, if in any.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class TunedNetwork(nn.Module):
         given: NetworkInput,
         seen: tuple[torch.Tensor, torch.Tensor],
         precision: str,
-        tiles: Tiles | None = None,
+        tiling: Tiling,
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
-        self.change, self.view, self.precision, self.tiles = change, view, precision, tiles
+        self.change, self.view, self.precision, self.tiling = change, view, precision, tiling
         self._last = [last]  # in a list: it is a part of the network already
         self._given = replace(given, run=self.image)
         self._seen = seen
@@ -75,7 +75,8 @@ class TunedNetwork(nn.Module):
 
     def image(self, shown: torch.Tensor) -> torch.Tensor:
         """Return the image that the network makes of what it is shown."""
-        return from_view(in_tiles(self._image, to_view(shown, self.view), self.tiles), self.view)
+        z, tiling = to_view(shown, self.view), self.tiling
+        return from_view(tiling.fitting(lambda: in_tiles(self._image, z, tiling.tiles)), self.view)
 
     def _image(self, z: torch.Tensor) -> torch.Tensor:
         with autocast(self.precision, z.device):

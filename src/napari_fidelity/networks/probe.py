@@ -221,17 +221,34 @@ def _last_layer(network: ForeignNetwork, y: Tensor) -> str | None:
     once = sum(one is layer for one, _ in ran) == 1
     if not once or layer.stride != (1, 1) or layer.groups != 1 or features.shape[2:] != before.shape[2:]:
         return None
-    return names[layer] if _follows(network, layer, features, y, before) else None
+    return names[layer] if follows(network, layer, features, y, before) else None
 
 
-def _follows(network: nn.Module, layer: nn.Conv2d, features: Tensor, y: Tensor, before: Tensor) -> bool:
+@torch.no_grad()
+def follows(network: nn.Module, layer: nn.Conv2d, features: Tensor, y: Tensor, before: Tensor) -> bool:
+    """Tell whether a change of a layer's weights changes the output by what it makes of the features, cut to size.
+
+    Parameters
+    ----------
+    network
+        Any network; its weights are left as they were.
+    layer
+        One of its convolutions.
+    features
+        What enters the layer, ``(N, F, H, W)``.
+    y
+        The network's input.
+    before
+        Its output for that.
+    """
     original = layer.weight.detach().clone()
     change = torch.randn(original.shape, generator=torch.Generator().manual_seed(1)).to(original)
-    change *= _CHANGE * original.std().nan_to_num(0).clamp_min(1e-3)
+    change *= _CHANGE * original.square().mean().sqrt().nan_to_num(0).clamp_min(1e-3)
     expected = layer._conv_forward(features, change, None)
     layer.weight.add_(change)
     try:
         found = _applied(network, y) - before
     finally:
         layer.weight.copy_(original)
+    expected = expected[..., : found.shape[2], : found.shape[3]]
     return found.shape == expected.shape and bool((found - expected).norm() <= _SAME * expected.norm())

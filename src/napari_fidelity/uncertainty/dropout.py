@@ -214,5 +214,5 @@ def _in_tiles(
     alone = method if isinstance(method, Apply | Project) else Apply()
     if isinstance(method, FineTune):
         alone = Apply(tile=method.tile, margin=method.margin)
-    tiles = tiling_for(alone, y, network).tiles
-    return lambda z: in_tiles(run, z, tiles)
+    tiling = tiling_for(alone, y, network)
+    return lambda z: tiling.fitting(lambda: in_tiles(run, z, tiling.tiles))
