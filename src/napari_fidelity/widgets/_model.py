@@ -11,11 +11,12 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, Q
 
 from napari_fidelity.core.errors import FidelityError, ModelFileError
 from napari_fidelity.core.registry import OWN_MODELS
+from napari_fidelity.io._formats import SUFFIXES
 from napari_fidelity.widgets._dock import breakable, note_label, set_note
 from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._model_card import ModelCard
 from napari_fidelity.widgets._model_combo import CHOOSE, ModelCombo
-from napari_fidelity.widgets._model_files import SUFFIXES, is_model
+from napari_fidelity.widgets._model_files import is_model
 from napari_fidelity.widgets._model_memory import distrust, in_words, remember, tell, trusted
 from napari_fidelity.widgets._model_reading import DENOISER, bundled, enlarges, inspect, known_by_name, offered
 from napari_fidelity.widgets._model_search import ModelSearch

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_fidelity.io._formats import SUFFIXES
 from napari_fidelity.widgets._model_memory import stamp_of
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from napari_fidelity.widgets._model_memory import Told
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".ts", ".pt2", ".zip")
-"""Endings of files that a network may be loaded from."""
 _LIMIT = 500  # files of a folder that are listed: a longer list is no help
 
 
