@@ -116,7 +116,8 @@ def test_archives_without_a_model(members: dict[str, bytes], found: str, suffix:
 
 
 @pytest.mark.parametrize(
-    ("mode", "match"), [("w", "is a tar archive, no file of weights.*Unpack"), ("w:gz", "compressed by gzip.*Unpack")]
+    ("mode", "match"),
+    [("w", "is a tar archive, no file of weights.*Unpack"), ("w:gz", "compressed by gzip.*Unpack")],
 )
 def test_archives_of_another_kind(mode: Any, match: str, tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(b"x")

@@ -61,7 +61,18 @@ def wait_for(qtbot: Any, picker: ModelPicker, text: str) -> None:
 def test_a_folder_is_listed_by_name_and_number(folder: Path) -> None:
     listing = in_folder(folder, {})
     names = [path.name for path in listing.files]
-    assert names == ["a x2.pt", "A x10.safetensors", "b.pth", "c.bin", "c.ckpt", "d.ts", "e.pt2", "f.zip", "g.tar", "rdf.yaml"]
+    assert names == [
+        "a x2.pt",
+        "A x10.safetensors",
+        "b.pth",
+        "c.bin",
+        "c.ckpt",
+        "d.ts",
+        "e.pt2",
+        "f.zip",
+        "g.tar",
+        "rdf.yaml",
+    ]
     assert (listing.left_out, listing.problem) == (0, "")
 
 

@@ -49,7 +49,9 @@ def read_description(text: bytes, name: str) -> Mapping[str, Any]:
     if version_of(about) not in _VERSIONS:
         raise ModelFileError(
             f"The description of '{name}' is of a version that is not known here",
-            found=f"format_version {about['format_version']}" if "format_version" in about else "no format_version",
+            found=f"format_version {about['format_version']}"
+            if "format_version" in about
+            else "no format_version",
             do=f"Known: {', '.join(_VERSIONS)}",
         )
     for part, wanted in (*((tensors, list) for tensors in _TENSORS), ("weights", dict)):
