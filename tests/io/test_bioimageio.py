@@ -352,7 +352,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         description_05(inputs=[{"id": "raw"}]), ModelFileError, r"entry 'inputs\.0' .*axes: Field required",
     ),
     "no architecture": (
-        with_weights(architecture=3), ModelFileError, r"entry 'weights' .*found: pytorch_state_dict\.architecture: ",
+        with_weights(architecture=3), ModelFileError, r"'weights' .*found: pytorch_state_dict\.architecture: ",
     ),
     "no inputs": (description_05(inputs=None), ModelFileError, "has no entry 'inputs'.*Get the package again"),
     "empty outputs": (description_05(outputs=[]), ModelFileError, "entry 'outputs' .* is empty"),

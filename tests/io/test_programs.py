@@ -156,7 +156,7 @@ def test_programs_that_make_no_image(exported: Callable[..., Path], scripted: Ca
         load_model(scripted(nn.AvgPool2d(2)), trust=True)
     with pytest.raises(ArchitectureError, match=r"makes no image .*\(1, 3, 8, 8\) from .*\(1, 3, 16, 16\)"):
         load_model(exported(nn.AvgPool2d(2), torch.rand(1, 3, 16, 16), free=""), trust=True)
-    with pytest.raises(ArchitectureError, match="takes no image .* of 1 to 8 channels"):
+    with pytest.raises(ArchitectureError, match=r"takes no image .* of 1 to 8 channels"):
         load_model(scripted(nn.Conv2d(9, 9, 1)), trust=True)
 
 
@@ -198,7 +198,9 @@ def test_programs_whose_output_is_not_finite(freeze: bool, scripted: Callable[..
     path = scripted(
         Infinite().eval(), how=lambda m: (torch.jit.freeze if freeze else nn.Identity())(torch.jit.script(m))
     )
-    with pytest.raises(ArchitectureError, match=r"TorchScript network makes no finite image .*values infinite"):
+    with pytest.raises(
+        ArchitectureError, match=r"TorchScript network makes no finite image .*256 values (NaN|infinite)"
+    ):
         load_model(path, trust=True)
 
 

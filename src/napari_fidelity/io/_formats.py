@@ -122,8 +122,8 @@ def _no_model(name: str, files: list[str]) -> ModelFileError:
     return ModelFileError(
         f"'{name}' is a zip archive without a model in it",
         found=f"{listed}{more}" if files else "no files",
-        do=f"Give a file of weights as it is, not zipped, or a bioimage.io package, which has its {DESCRIPTIONS[0]} "
-        "at the top and in no folder",
+        do="Give a file of weights as it is, not zipped, or a bioimage.io package, which has its "
+        f"{DESCRIPTIONS[0]} at the top and in no folder",
     )
 
 

@@ -139,8 +139,8 @@ def _refused(name: str, shapes: tuple[tuple[int, ...], tuple[int, ...]] | None) 
         )
     if made[1] != taken[1]:
         return ArchitectureError(
-            f"'{name}' takes images of {_channels(taken[1])} and gives images of {_channels(made[1])}, ×{scale}: what "
-            "it makes cannot be compared with the measurement, which has as many channels as the network takes",
+            f"'{name}' takes images of {_channels(taken[1])} and gives images of {_channels(made[1])}, ×{scale}: "
+            "what it makes cannot be compared with the measurement, which has the channels that the network takes",
             found=found,
             do="Use a network that gives as many channels as it takes",
         )
@@ -148,9 +148,9 @@ def _refused(name: str, shapes: tuple[tuple[int, ...], tuple[int, ...]] | None) 
         f"'{name}' takes and gives images of {_channels(taken[1])}, ×{scale}; programs for images of any size are "
         "opened for gray images (1 channel) and RGB images (3) alone",
         found=found,
-        do="Export a network for 1 or 3 channels, through which other images go channel by channel; or register this "
-        f"one from Python, for images of {_channels(taken[1])}: nf.register_model(name, network, scale={scale}, "
-        f"n_channels={taken[1]})",
+        do="Export a network for 1 or 3 channels, through which other images go channel by channel; or register "
+        f"this one from Python, for images of {_channels(taken[1])}: nf.register_model(name, network, "
+        f"scale={scale}, n_channels={taken[1]})",
     )
 
 

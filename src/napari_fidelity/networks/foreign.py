@@ -52,7 +52,8 @@ class ForeignNetwork(nn.Module):
     takes_channels_last
         Whether it runs on images and weights whose channels lie together in memory: verified likewise.
     same_numbers
-        Whether it is given the same random numbers each time, and nobody else's are disturbed: where it draws some.
+        Whether it is given the same random numbers each time, without disturbing anybody else's: where it was
+        found to draw some.
     """
 
     def __init__(

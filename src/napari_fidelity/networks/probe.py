@@ -66,8 +66,8 @@ def _check_finite(network: ForeignNetwork, y: Tensor) -> None:
         raise ArchitectureError(
             f"The {network.info.architecture} network makes no finite image of a small random one in [0, 1]",
             found=f"{' and '.join(counts)}, of {output.numel()}",
-            do="Save it again from where it works, in float32; it may have been trained or saved in a precision that "
-            "does not hold its values",
+            do="Save it again from where it works, in float32: it may have been trained or saved in a precision "
+            "that does not hold its values",
         )
 
 
