@@ -11,7 +11,6 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, Q
 
 from napari_fidelity.core.errors import FidelityError, ModelFileError
 from napari_fidelity.core.registry import OWN_MODELS
-from napari_fidelity.io._formats import SUFFIXES
 from napari_fidelity.widgets._dock import breakable, note_label, set_note
 from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._model_card import ModelCard
@@ -183,6 +182,8 @@ class ModelPicker(QWidget):
             self.read_again()
 
     def _ask_for_file(self) -> None:
+        from napari_fidelity.io._formats import SUFFIXES
+
         start = str(self.search.folder or Path.home())
         patterns = " ".join(f"*{suffix}" for suffix in SUFFIXES)
         path, _ = QFileDialog.getOpenFileName(self, "Choose a restoration network", start, f"Models ({patterns})")

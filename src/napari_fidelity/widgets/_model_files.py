@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from napari_fidelity.io._formats import SUFFIXES
 from napari_fidelity.widgets._model_memory import stamp_of
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ def still_there(files: Iterable[Path], told: Told) -> Listing:
 
 def is_model(name: str) -> bool:
     """Return whether a network may be loaded from a file of this name."""
+    from napari_fidelity.io._formats import SUFFIXES
+
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 
