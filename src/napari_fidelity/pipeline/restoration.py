@@ -192,6 +192,7 @@ def prepared(
     trust: Trust = False,
 ) -> BlockRun:
     """Return the run of a recipe on an image, with its network loaded; parameters as for :func:`run_recipe`."""
+    recipe = recipe.recognised()
     operator = resolved(operator or recipe.operator)
     if operator is None:
         raise OptionError(
