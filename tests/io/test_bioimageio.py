@@ -182,7 +182,7 @@ def description_04(
 def members(description: dict[str, Any], marker: Path, noise: float = 0.01) -> dict[str, bytes]:
     """The files of a package by name."""
     source = SOURCE.format(marker=str(marker)).encode()
-    own = description["weights"].get("pytorch_state_dict", {})
+    own = (description["weights"] or {}).get("pytorch_state_dict", {})
     if "architecture_sha256" in own:
         own["architecture_sha256"] = hashlib.sha256(source).hexdigest()
     state = io.BytesIO()
@@ -348,8 +348,29 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "unknown step": (
         description_05(after=[{"id": "softmax", "kwargs": {"axis": "channel"}}]), ArchitectureError, "softmax",
     ),
-    "damaged": (description_05(inputs=[{"id": "raw"}]), ModelFileError, "damaged"),
+    "an input without axes": (
+        description_05(inputs=[{"id": "raw"}]), ModelFileError, r"entry 'inputs\.0' .*axes: Field required",
+    ),
+    "no architecture": (
+        with_weights(architecture=3), ModelFileError, r"'weights' .*found: pytorch_state_dict\.architecture: ",
+    ),
+    "no inputs": (description_05(inputs=None), ModelFileError, "has no entry 'inputs'.*Get the package again"),
+    "empty outputs": (description_05(outputs=[]), ModelFileError, "entry 'outputs' .* is empty"),
+    "outputs of another kind": (description_05(outputs="raw"), ModelFileError, "is no list .found: a text"),
+    "no weights": (description_05(weights=None), ModelFileError, "has no entry 'weights'"),
+    "weights of another kind": (
+        description_05(weights={"torchscript": "w.pt"}), ModelFileError, r"'weights\.torchscript' .*found: a text",
+    ),
+    "no version": (description_05(format_version=None), ModelFileError, "found: format_version None.*Known: 0.4"),
 }  # fmt: skip
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "no YAML": (b"type: model\ninputs: [1, 2\nname: }{", r"is no YAML \(found: line \d: "),
+    "no text": (b"type: \xff\xfe", "is no YAML .found: a byte that is no UTF-8 at position 6"),
+    "a list": (b"- type: model\n", "is no table of entries with names .found: a list"),
+    "nothing": (b"# a remark\n", "found: nothing"),
+    "no type": (b"name: net\n", "describes no bioimage.io model .found: no entry 'type'"),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -359,6 +380,20 @@ def test_refused_before_anybody_is_asked(case: str, write: Write, marker: Path) 
         with pytest.raises(error, match=match):
             load_model(write(described), trust=trust)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("folder", [False, True], ids=["zip", "folder"])
+def test_a_broken_description_is_told_of(case: str, folder: bool, write: Write, tmp_path: Path) -> None:
+    text, match = BROKEN[case]
+    path = write_folder(tmp_path / "net", {"rdf.yaml": text}) if folder else write(**{"rdf.yaml": text})
+    with pytest.raises(ModelFileError, match=rf"'{path.name}'.*{match}.*bioimage\.io"):
+        load_model(path, trust=True)
+
+
+def test_what_only_tells_of_it_may_be_wrong(write: Write) -> None:
+    network = load_model(write(description_05(authors="Ada", cite=3)), trust=True)
+    assert network.info.source == ""
 
 
 def test_volumes_are_refused(write: Write) -> None:

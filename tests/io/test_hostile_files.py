@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import tarfile
 import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,43 @@ def test_archives_that_would_fill_the_memory(tmp_path: Path) -> None:
 def test_other_archives(members: dict[str, bytes], tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="program or a package"):
         load_model(archive(tmp_path / "m.pth", members))
+
+
+IMAGES = {f"images/{number}.tif": b"x" for number in range(5)}
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".pth", ".tar", ".ts"])
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ({}, "found: no files"),
+        ({"notes.txt": b"x"}, "found: 'notes.txt'"),
+        ({"images/": b"", **IMAGES}, r"found: 'images/0\.tif', 'images/1\.tif', 'images/2\.tif' and 2 more"),
+        ({"net/rdf.yaml": b"type: model"}, "rdf.yaml at the top and in no folder"),
+    ],
+    ids=["empty", "notes", "images", "folder"],
+)
+def test_archives_without_a_model(members: dict[str, bytes], found: str, suffix: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=rf"'m{suffix}' is a zip archive without a model in it.*{found}"):
+        load_model(archive(tmp_path / f"m{suffix}", members), trust=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "match"),
+    [("w", "is a tar archive, no file of weights.*Unpack"), ("w:gz", "compressed by gzip.*Unpack")],
+)
+def test_archives_of_another_kind(mode: Any, match: str, tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(b"x")
+    with tarfile.open(tmp_path / "net.pth.tar", mode) as file:
+        file.add(tmp_path / "net.pth")
+    with pytest.raises(ModelFileError, match=match):
+        load_model(tmp_path / "net.pth.tar", trust=True)
+
+
+def test_what_only_begins_as_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "m.zip").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(ModelFileError, match=r"'m\.zip' is damaged: it begins as a zip archive.*found: 64 bytes"):
+        load_model(tmp_path / "m.zip")
 
 
 def test_headers_that_claim_too_much(tmp_path: Path) -> None:

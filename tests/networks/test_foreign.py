@@ -17,7 +17,7 @@ from napari_fidelity.methods.last_layer import first_pass
 from napari_fidelity.networks.adapters import for_gray
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.networks.info import ModelInfo
-from napari_fidelity.networks.probe import draws_random_numbers, examined, found_sizes
+from napari_fidelity.networks.probe import OTHER_NUMBERS, SAME_NUMBERS, examined, found_sizes
 from napari_fidelity.operators import Downsample
 from napari_fidelity.uncertainty import Dropout
 
@@ -146,7 +146,6 @@ class _Fails(torch.autograd.Function):
         (lambda x: x, ""),
         (without_gradients, "without gradients"),
         (_Fails.apply, "backward pass fails: no way back"),
-        (lambda x: x * float("nan"), "output .* not finite"),
         (lambda x: (x * 0).sqrt() + x, "gradients .* not finite"),
         (lambda x: x * 0, "no gradient reaches"),
     ],
@@ -161,9 +160,24 @@ def test_why_a_network_cannot_learn(then: Any, reason: str) -> None:
         return
     with pytest.raises(ArchitectureError, match=r"Other cannot be fine-tuned .*projection and maps still work"):
         next(FineTune().steps(y, Downsample(scale=2), net))
-    if "not finite" not in reason or "gradients" in reason:
-        for method in (Apply(), Project()):
-            assert next(method.steps(y, Downsample(scale=2), net)).estimate().isfinite().all()
+    for method in (Apply(), Project()):
+        assert next(method.steps(y, Downsample(scale=2), net)).estimate().isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("then", "found"),
+    [
+        (lambda x: x * float("nan"), "3072 values NaN, of 3072"),
+        (lambda x: x / 0, "3072 values infinite, of 3072"),
+        (
+            lambda x: torch.cat([x[..., 1:] / 0, x[..., :1] * float("nan")], -1),
+            "96 values NaN and 2976 values inf",
+        ),
+    ],
+)
+def test_a_network_that_makes_no_numbers_is_refused(then: Any, found: str) -> None:
+    with pytest.raises(ArchitectureError, match=rf"Other network makes no finite image of .*found: {found}"):
+        examined(wrapped(Other(then)))
 
 
 def test_a_network_that_cannot_be_run_is_refused() -> None:
@@ -226,13 +240,34 @@ def test_noise_level_is_handed_on() -> None:
     assert float(net(torch.rand(1, 1, 3, 3), 0.25).max()) == 0.25
 
 
-def test_random_networks_are_found() -> None:
-    class Draws(nn.Module):
-        def forward(self, y: Tensor) -> Tensor:
-            return y + torch.rand_like(y)
+class Draws(nn.Module):
+    """Adds noise of torch, or of a source of its own."""
 
-    assert draws_random_numbers(wrapped(Draws(), 1, 1, smallest=8))
-    assert not draws_random_numbers(wrapped(Strict()))
+    def __init__(self, own: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.own = own
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y + torch.rand(y.shape, generator=self.own)
+
+
+def test_random_networks_draw_the_same_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    net, y = examined(wrapped(Draws(), 1, 1, smallest=8)), torch.rand(2, 1, 9, 11)
+    assert net.info.random_numbers == SAME_NUMBERS
+    assert torch.equal(net(y), net(y))
+    torch.manual_seed(3)
+    wanted = torch.rand(2)
+    torch.manual_seed(3)
+    net(y)
+    assert torch.equal(torch.rand(2), wanted)
+    assert not caplog.records
+    assert examined(wrapped(Strict())).info.random_numbers == ""
+
+
+def test_results_that_do_not_replay_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    net = examined(wrapped(Draws(torch.Generator().manual_seed(0)), 1, 1, smallest=8))
+    assert net.info.random_numbers == OTHER_NUMBERS
+    assert "Draws network does not make the same of an image twice" in caplog.text
 
 
 def test_batches_that_a_network_does_not_take_run_one_by_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from torch import nn
 
 import napari_fidelity as nf
-from napari_fidelity.core.errors import ModelFileError, RecipeError
+from napari_fidelity.core.errors import ModelFileError, OperatorError, RecipeError
 from napari_fidelity.core.registry import OWN_OPERATORS
 from napari_fidelity.core.step import drain
 from napari_fidelity.operators import Compose, Downsample, GaussianBlur, Identity, Mask, Registered
+from napari_fidelity.operators.registered import fingerprints
 from napari_fidelity.pipeline import ModelReference, memory_needed
 from napari_fidelity.pipeline.reproduce import command_line, own_names, python_script
 
@@ -63,6 +65,12 @@ class Foreign(nf.operators.Operator):
         return tuple(measurement_shape)
 
     measurement_shape = image_shape
+
+
+class Odd(Foreign):
+    """One with an option that cannot be written out."""
+
+    apply: Any
 
 
 def enlarging(bias: float = 0.0) -> nn.Module:
@@ -120,6 +128,57 @@ def test_an_operator_by_name_does_what_it_does_itself(operator: Any, method: Any
         RecipeError, match=r"No operator of the name 'my-operator' is registered.*nf.register_operator"
     ):
         nf.Recipe.from_text(recipe.to_json())
+
+
+@pytest.mark.parametrize(
+    ("first", "same", "other"),
+    [
+        (GaussianBlur(sigma=0.8), GaussianBlur(sigma=0.8), GaussianBlur(sigma=0.9)),
+        (GaussianBlur(sigma=0.8), GaussianBlur(sigma=0.8), Own(sigma=0.8)),
+        (GaussianBlur(sigma=0.8), GaussianBlur(sigma=0.8), Halved()),
+    ],
+    ids=["options", "class", "object"],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_another_operator_of_that_name_is_noticed(
+    first: Any, same: Any, other: Any, alone: bool, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    y, method = scene(12, 12), nf.RED(denoiser=nf.denoisers.TV(), iterations=1)
+    named = nf.register_operator("mine", first)
+    result = nf.reconstruct(y, operator=named if alone else Compose(operators=[Identity(), named]), method=method)
+    recipe = nf.Recipe.from_text(nf.Recipe.parse(result.provenance["recipe"]).to_toml(), "toml")
+    assert recipe.registered is not None and set(recipe.registered) == {"mine"}
+    nf.register_operator("mine", same)
+    assert np.array_equal(drain(nf.run_recipe(recipe, y)).image.data, result.image.data)
+    nf.register_operator("mine", other)
+    with pytest.raises(
+        OperatorError, match=r"'mine' is not the one the recipe was made with .*found: .*instead of"
+    ):
+        drain(nf.run_recipe(recipe, y))
+    with pytest.raises(OperatorError, match="is not the one"):
+        nf.assess(result, nf.Residual(), measurement=y)
+    assert nf.assess(result.image, nf.Residual(), measurement=y, recipe=recipe, operator=Identity()).maps
+
+
+def test_large_arrays_count_by_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = np.random.default_rng(0).random((40, 40)) > 0.5
+    nf.register_operator("seen", Mask(mask=seen))
+    before = fingerprints(Registered(name="seen"))
+    compress = zlib.compress
+    monkeypatch.setattr(zlib, "compress", lambda data, level: compress(data, 1))  # as another library would
+    assert fingerprints(Registered(name="seen")) == before
+    nf.register_operator("seen", Mask(mask=~seen))
+    assert fingerprints(Registered(name="seen")) != before
+    nf.register_operator("odd", Odd(apply=torch.neg))
+    assert fingerprints(Registered(name="odd")) == {"odd": ""}
+
+
+def test_what_has_no_hash_is_taken_by_its_name(scene: Scene) -> None:
+    method = nf.RED(denoiser=nf.denoisers.TV(), iterations=1)
+    result = nf.reconstruct(scene(12, 14), operator=nf.register_operator("mine", Halved()), method=method)
+    assert "registered" not in result.provenance["recipe"]
+    plain = nf.reconstruct(scene(12, 14), operator=Downsample(scale=2), method=method)
+    assert "registered" not in plain.provenance["recipe"]
 
 
 def test_parts_of_a_composition(scene: Scene) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from napari_fidelity.core.arrays import Image
 from napari_fidelity.core.errors import FidelityError, OptionError
 from napari_fidelity.core.step import drain
 from napari_fidelity.denoisers import NLM
@@ -19,8 +20,9 @@ from napari_fidelity.methods import DIP, RED, ZSSR, Apply, FineTune, Project
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.networks.untrained import Skip
 from napari_fidelity.operators import Downsample, GaussianBlur, Identity, Mask, Radon
+from napari_fidelity.pipeline import assess
 from napari_fidelity.stopping import Budget
-from napari_fidelity.uncertainty import _members
+from napari_fidelity.uncertainty import _files
 from napari_fidelity.uncertainty._members import commuting_views
 from napari_fidelity.uncertainty.ensemble import Ensemble
 
@@ -234,21 +236,42 @@ def test_networks_that_are_not_there(y: torch.Tensor, files: list[str]) -> None:
 
 
 @pytest.mark.parametrize("of", [Apply(), FineTune(iterations=1, views=1, precision="float32")])
-def test_networks_are_held_one_after_the_other(
+def test_each_network_is_loaded_once_and_held_no_longer_than_the_run(
     of: Any, y: torch.Tensor, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    held = _counted(monkeypatch)
+    result = run(Ensemble(of=of, models=(*files[:2], files[0])), y)
+    assert len(result.history) == 2 and len(held) == 2
+    gc.collect()
+    assert not any(one() for one in held)
+
+
+def test_each_network_is_loaded_once_whatever_the_blocks(
+    scene: Scene, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = _counted(monkeypatch)
+    kept: list[Any] = []
+    stack = Image(scene(3, 16, 16), "ZYX")
+    options = Ensemble(of=Apply(), models=tuple(files[:2]))
+    result = assess(map=options, measurement=stack, operator=A, on_step=kept.append)
+    assert result.provenance["blocks"] == 3 and len(held) == 2
+    gc.collect()
+    assert not any(one() for one in held)
+    assess(map=options, measurement=stack, operator=A)
+    assert len(held) == 4  # a file may have changed since
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
+    """Return a list to which every network of an ensemble is added that is loaded."""
     held: list[weakref.ref[Any]] = []
 
     def load(name: str, **settings: Any) -> Any:
-        gc.collect()
-        assert not any(one() for one in held)
         network = load_model(name, **settings)
         held.append(weakref.ref(network))
         return network
 
-    monkeypatch.setattr(_members, "load_model", load)
-    result = run(Ensemble(of=of, models=(*files[:2], files[0])), y)
-    assert len(result.history) == 2 and len(held) == 5  # all are looked at before two of them run
+    monkeypatch.setattr(_files, "load_model", load)
+    return held
 
 
 def test_memory_counts_the_networks_that_are_held_at_once(files: list[str]) -> None:
@@ -257,10 +280,10 @@ def test_memory_counts_the_networks_that_are_held_at_once(files: list[str]) -> N
     own = load_model(files[0])
     weights = sum(p.nbytes for p in own.parameters())
     one = Ensemble(of=of).memory(shape, own, device)
-    assert options.memory(shape, own, device) == one + 2 * weights
-    assert options.memory(shape, None, device) == one + weights
+    assert options.memory(shape, own, device) == one + 3 * weights
+    assert options.memory(shape, None, device) == one + 2 * weights
     many = options.replace(models=tuple(files[:2]) * 3)
-    assert many.memory(shape, own, device) == one + 2 * weights
+    assert many.memory(shape, own, device) == one + 3 * weights
 
 
 # -- how a run of it behaves -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication, QLabel, QPushButton
 
 from napari_fidelity.core.errors import ModelFileError, UntrustedModelError
 from napari_fidelity.networks.info import FORMATS, ModelInfo
+from napari_fidelity.networks.probe import SAME_NUMBERS
 from napari_fidelity.widgets import _model_memory
 from napari_fidelity.widgets._dock import Fold
 from napari_fidelity.widgets._model import ModelPicker
@@ -51,6 +52,8 @@ def test_every_row_is_told() -> None:
     assert told["format"] == FORMATS["spandrel"]
     plain = rows(ModelInfo("a", "b", 1, 2, 0))
     assert plain["fine-tuning"] == "possible"
+    assert plain["random numbers"] == ""  # which the card leaves out
+    assert rows(replace(INFO, random_numbers=SAME_NUMBERS))["random numbers"] == SAME_NUMBERS
     assert plain["size"] == "any"
     assert plain["licence"].startswith("not told")
 

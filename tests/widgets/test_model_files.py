@@ -12,11 +12,13 @@ from napari import settings as napari_settings
 from npe2 import PluginManifest
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QFileDialog
 
 import napari_fidelity
+from napari_fidelity.io._formats import SUFFIXES
 from napari_fidelity.widgets import _model_memory, _model_search
 from napari_fidelity.widgets._model import ModelPicker
-from napari_fidelity.widgets._model_files import Listing, in_folder, still_there
+from napari_fidelity.widgets._model_files import Listing, in_folder, is_model, still_there
 from napari_fidelity.widgets._model_memory import recent_files, remember, stamp_of, tell, told
 from napari_fidelity.widgets._model_reading import bundled
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("fresh_memory")
 SECONDS = 60_000
-NAMES = ["b.pth", "A x10.safetensors", "a x2.pt", "c.ckpt", "c.bin", "d.ts", "e.pt2", "f.zip"]
+NAMES = ["b.pth", "A x10.safetensors", "a x2.pt", "c.ckpt", "c.bin", "d.ts", "e.pt2", "f.zip", "g.tar", "rdf.yaml"]
 
 
 @pytest.fixture
@@ -59,8 +61,30 @@ def wait_for(qtbot: Any, picker: ModelPicker, text: str) -> None:
 def test_a_folder_is_listed_by_name_and_number(folder: Path) -> None:
     listing = in_folder(folder, {})
     names = [path.name for path in listing.files]
-    assert names == ["a x2.pt", "A x10.safetensors", "b.pth", "c.bin", "c.ckpt", "d.ts", "e.pt2", "f.zip"]
+    assert names == [
+        "a x2.pt",
+        "A x10.safetensors",
+        "b.pth",
+        "c.bin",
+        "c.ckpt",
+        "d.ts",
+        "e.pt2",
+        "f.zip",
+        "g.tar",
+        "rdf.yaml",
+    ]
     assert (listing.left_out, listing.problem) == (0, "")
+
+
+def test_every_file_that_loads_can_be_chosen(
+    pick: Callable[..., ModelPicker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *args: (asked.append(args[3]), ("", ""))[1])
+    pick()._ask_for_file()
+    for suffix in SUFFIXES:
+        assert is_model(f"net{suffix}")
+        assert f"*{suffix}" in asked[0]
 
 
 def test_thousands_of_files_make_no_endless_list(tmp_path: Path) -> None:

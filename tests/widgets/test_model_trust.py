@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import shutil
 import warnings
+import weakref
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from napari.layers import Image as Layer
 from qtpy.QtWidgets import QMessageBox
 
-from napari_fidelity.core.errors import UntrustedModelError
+from napari_fidelity.core.errors import MemoryNeededError, UntrustedModelError
+from napari_fidelity.io import load_model
 from napari_fidelity.methods import Apply
+from napari_fidelity.operators import Downsample
 from napari_fidelity.pipeline import ModelReference, Recipe
-from napari_fidelity.uncertainty import Ensemble
+from napari_fidelity.uncertainty import Ensemble, _files
 from napari_fidelity.widgets import _model_memory
+from napari_fidelity.widgets._layers import Source
 from napari_fidelity.widgets._model import ModelPicker
 from napari_fidelity.widgets._model_opened import with_members
+from napari_fidelity.widgets._restoration import Request, restoration
 from napari_fidelity.widgets.correct import CorrectWidget
 
 if TYPE_CHECKING:
@@ -150,7 +159,39 @@ def test_a_network_of_an_ensemble_needs_trust_too(program: Path) -> None:
     opened: Any = with_members(recipe, {caught.value.sha256}).method
     assert opened._trust == {caught.value.sha256}  # a file that changes before it runs asks again
     plain = recipe.replace(method=Ensemble(of=Apply(), models=("edsr-s-x2",)))
-    assert with_members(plain, frozenset()) is plain
+    assert with_members(plain, frozenset()) == plain
+    none = recipe.replace(method=Apply())
+    assert with_members(none, frozenset()) is none
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_run_loads_each_network_of_an_ensemble_once(
+    limit: int | None, program: Path, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Any] = []
+
+    def load(name: str, **settings: Any) -> Any:
+        network = load_model(name, **settings)
+        held.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(_files, "load_model", load)
+    if limit is not None:  # the run is refused after the networks have been loaded
+        monkeypatch.setattr("napari_fidelity.pipeline.memory.free_memory", lambda device: limit)
+    layer = Layer(scene(3, 16, 16), name="cells")
+    method = Ensemble(of=Apply(), models=("edsr-s-x2", str(program)))
+    recipe = Recipe(operator=Downsample(scale=2), method=method)
+    request = Request(Source.of(layer), recipe, "cpu", trusted=frozenset({_sha256(program)}))
+    with pytest.raises(MemoryNeededError) if limit else nullcontext() as refused:
+        for _ in restoration(request, []):
+            pass
+    assert len(held) == 2
+    gc.collect()
+    assert not any(one() for one in held), refused
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ provenance record are all made from the same declaration.
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import zlib
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -90,6 +92,24 @@ def flattened(value: Any, whole: type[Options], field: str) -> Any:
             inner = flattened(item.get(field), whole, field)
         flat.extend(inner if isinstance(inner, tuple) else (item,))
     return tuple(flat)
+
+
+def fingerprint(options: Options) -> str:
+    """Return a hash of options and the name of their class; ``""`` where their values cannot be written out."""
+    try:
+        said = json.dumps(_by_value(options.to_plain()), sort_keys=True)
+    except (ValueError, TypeError):  # of a class of the user's own, whose fields may hold anything
+        return ""
+    return hashlib.sha256(f"{type(options).__qualname__} {said}".encode()).hexdigest()
+
+
+def _by_value(plain: Any) -> Any:
+    """Return plain values with hashes for compressed arrays, whose bytes differ from one zlib to another."""
+    if isinstance(plain, dict):
+        if "zlib" in plain:
+            return {**plain, "zlib": hashlib.sha256(zlib.decompress(base64.b64decode(plain["zlib"]))).hexdigest()}
+        return {name: _by_value(value) for name, value in plain.items()}
+    return [_by_value(value) for value in plain] if isinstance(plain, list) else plain
 
 
 def option_error(name: str, error: ValidationError) -> OptionError:

@@ -174,4 +174,5 @@ def _info(package: Package, taken: Tensor, module: nn.Module) -> ModelInfo:
 
 
 def _listed(about: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    return [entry for entry in about.get(name) or [] if isinstance(entry, dict)]
+    value = about.get(name)
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

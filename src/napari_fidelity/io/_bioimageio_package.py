@@ -1,4 +1,4 @@
-"""The description in a bioimage.io package, and the files it names, read without the internet."""
+"""What a bioimage.io package holds: its description and the files it names, read without the internet."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from napari_fidelity.core.errors import ArchitectureError, MissingDependencyError, ModelFileError
+from napari_fidelity.core.errors import MissingDependencyError, ModelFileError
 from napari_fidelity.core.lazy import torch
+from napari_fidelity.io._bioimageio_description import checked, read_description, version_of, weights_kind
 from napari_fidelity.io._formats import DESCRIPTIONS, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-_WEIGHTS = ("pytorch_state_dict", "torchscript")  # in the order of preference: the first can always learn
-_VERSIONS = ("0.4", "0.5")
 _ELSEWHERE = ("parent", "dependencies", "authors", "attachments")  # of weights: what is not read
 
 
@@ -88,24 +87,20 @@ def read_package(path: Path, content: bytes) -> Iterator[Package]:
     archive: zipfile.ZipFile | None = (
         opened(lambda: zipfile.ZipFile(io.BytesIO(content)), name) if zipped else None
     )
-    about = _described(content if archive is None else opened(lambda: _description(archive), name), name)
-    models, kind = _models(str(about.get("format_version", "")), name), _weights_kind(about, name)
+    about = read_description(content if archive is None else opened(lambda: _description(archive), name), name)
+    models, kind = _models(about), weights_kind(about, name)
     entry = {key: value for key, value in about["weights"][kind].items() if key not in _ELSEWHERE}
     files = _files(entry, path, archive)
     everything = content if archive is not None else _one_after_the_other({name: content, **files})
     # a folder is read once: what is hashed is what runs
     root = _archived(files) if archive is None else archive
     with spec.ValidationContext(root=root, perform_io_checks=False, disable_cache=True, log_warnings=False):
-        inputs, outputs, weights = opened(
-            lambda: (
-                [models.InputTensorDescr.model_validate(tensor) for tensor in about["inputs"]],
-                [models.OutputTensorDescr.model_validate(tensor) for tensor in about["outputs"]],
-                getattr(models.WeightsDescr.model_validate({kind: entry}), kind),
-            ),
-            name,
-            do="Get the package again, or have whoever made it check its description",
+        inputs, outputs = (
+            [checked(model, tensor, f"{part}.{number}", name) for number, tensor in enumerate(about[part])]
+            for part, model in (("inputs", models.InputTensorDescr), ("outputs", models.OutputTensorDescr))
         )
-        yield Package(about, inputs, outputs, weights, kind, everything)
+        weights = checked(models.WeightsDescr, {kind: entry}, "weights", name)
+        yield Package(about, inputs, outputs, getattr(weights, kind), kind, everything)
 
 
 def _library() -> Any:
@@ -124,41 +119,11 @@ def _description(archive: zipfile.ZipFile) -> bytes:
     return archive.read(next(name for name in DESCRIPTIONS if name in archive.namelist()))
 
 
-def _described(text: bytes, name: str) -> Mapping[str, Any]:
-    from bioimageio.spec.utils import read_yaml
-
-    about: Any = opened(lambda: read_yaml(text.decode()), name)
-    if not isinstance(about, dict) or about.get("type") != "model":
-        found = f"type '{about.get('type')}'" if isinstance(about, dict) else type(about).__name__
-        raise ModelFileError(f"'{name}' describes no bioimage.io model", found=found)
-    return about
-
-
-def _models(version: str, name: str) -> Any:
-    """Return the module of the library that knows a version of the format."""
+def _models(about: Mapping[str, Any]) -> Any:
+    """Return the module of the library that knows the version of a description's format."""
     from bioimageio.spec import model
 
-    short = ".".join(version.split(".")[:2])
-    if short not in _VERSIONS:
-        raise ModelFileError(
-            f"The description in '{name}' is of a version that is not known here",
-            found=f"format_version {version or 'missing'}",
-            do=f"Known: {', '.join(_VERSIONS)}",
-        )
-    return getattr(model, f"v{short.replace('.', '_')}")
-
-
-def _weights_kind(about: Mapping[str, Any], name: str) -> str:
-    held = about.get("weights")
-    held = {key: value for key, value in held.items() if isinstance(value, dict)} if isinstance(held, dict) else {}
-    kind = next((kind for kind in _WEIGHTS if kind in held), None)
-    if kind is None:
-        raise ArchitectureError(
-            f"'{name}' holds no weights that torch runs",
-            found=", ".join(sorted(map(str, held))) or "none",
-            do=f"Use a package with weights of the format {' or '.join(_WEIGHTS)}",
-        )
-    return kind
+    return getattr(model, f"v{version_of(about).replace('.', '_')}")
 
 
 def _files(entry: Mapping[str, Any], path: Path, archive: zipfile.ZipFile | None) -> dict[str, bytes]:

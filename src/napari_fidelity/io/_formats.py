@@ -42,7 +42,9 @@ _MEMBERS = (
     ("torchscript", re.compile(r"(^|/)code/|(^|/)constants\.pkl$")),
     ("exported", re.compile(r"(^|/)archive_format$|exported_program|(^|/)models/.*\.json$")),
     ("package", re.compile(r"\.py$|\.npy$")),
+    ("weights", re.compile(r"(^|/)data\.pkl$")),
 )
+_NAMED = 3  # members that are named of an archive that holds no model
 _OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 _INFLATION = 100  # times its own size, beyond which an archive is a trap and no model
 
@@ -88,7 +90,7 @@ def kind_of(path: Path, content: bytes) -> str:
     Raises
     ------
     ModelFileError
-        If it is an archive made to do harm.
+        If it is an archive without a model, damaged, or made to do harm.
     """
     if path.suffix == ".safetensors":
         return "safetensors"
@@ -100,11 +102,29 @@ def kind_of(path: Path, content: bytes) -> str:
 def _archive_kind(name: str, content: bytes) -> str:
     try:
         members = zipfile.ZipFile(io.BytesIO(content)).infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
-        return "weights"  # whose loader says how it is damaged
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise ModelFileError(
+            f"'{name}' is damaged: it begins as a zip archive, and cannot be read as one",
+            found=f"{len(content)} bytes; {error}",
+            do="Copy or download it again; nothing of it was run",
+        ) from None
     _refuse_traps(name, content, members)
     names = [member.filename for member in members]
-    return next((kind for kind, sign in _MEMBERS if any(map(sign.search, names))), "weights")
+    for kind, sign in _MEMBERS:
+        if any(map(sign.search, names)):
+            return kind
+    raise _no_model(name, [member for member in names if not member.endswith("/")])
+
+
+def _no_model(name: str, files: list[str]) -> ModelFileError:
+    listed = ", ".join(f"'{file[:80]}'" for file in files[:_NAMED])
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return ModelFileError(
+        f"'{name}' is a zip archive without a model in it",
+        found=f"{listed}{more}" if files else "no files",
+        do="Give a file of weights as it is, not zipped, or a bioimage.io package, which has its "
+        f"{DESCRIPTIONS[0]} at the top and in no folder",
+    )
 
 
 def _refuse_traps(name: str, content: bytes, members: list[zipfile.ZipInfo]) -> None:

@@ -13,7 +13,7 @@ from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.io._formats import demand_trust, opened
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.networks.info import ModelInfo
-from napari_fidelity.networks.probe import examined, found_sizes
+from napari_fidelity.networks.probe import examined, found_shapes, found_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,10 +88,7 @@ def load_exported(path: Path, content: bytes, trust: Trust) -> ForeignNetwork:
 def _found(module: nn.Module, format: str, path: Path) -> ForeignNetwork:
     found = found_sizes(module)
     if found is None:
-        raise ArchitectureError(
-            f"'{path.name}' makes no image (N, C, scale·H, scale·W) of gray or RGB images of any size tried",
-            do="Export the network alone: one image in, one image out, floats from 0 to 1",
-        )
+        raise _refused(path.name, found_shapes(module))
     channels, scale, multiple, smallest = found
     info = _info(module, format, scale, channels)
     network = ForeignNetwork(
@@ -112,15 +109,53 @@ def _of_one_size(module: _Exported, shape: Sequence[Any], path: Path) -> Foreign
         output = opened(lambda: module(torch.full((1, channels, height, width), 0.5)), path.name)
     scale = output.shape[-1] // width if isinstance(output, Tensor) and output.ndim == 4 else 0
     if not scale or tuple(output.shape) != (1, channels, scale * height, scale * width):
-        raise ArchitectureError(
-            f"'{path.name}' makes no image (N, C, scale·H, scale·W) of an image",
-            found=f"shape {tuple(getattr(output, 'shape', ()))} from {(1, channels, height, width)}",
-        )
+        made = tuple(getattr(output, "shape", ()))
+        raise _refused(path.name, ((1, channels, height, width), made))
     module.size = height
     info = _info(module, "exported", scale, channels)
     return examined(
         ForeignNetwork(module, scale=scale, n_channels=channels, info=info, smallest=height, square=True)
     )
+
+
+def _refused(name: str, shapes: tuple[tuple[int, ...], tuple[int, ...]] | None) -> ArchitectureError:
+    """Return the error for a program, with the shapes of an image it takes and of what it makes of that.
+
+    These are ``None`` where no image was found that it takes.
+    """
+    if shapes is None:
+        return ArchitectureError(
+            f"'{name}' takes no image (N, C, H, W) of 1 to 8 channels and of any size tried",
+            do="Export the network alone: one image in, one image out, floats from 0 to 1",
+        )
+    taken, made = shapes
+    found = f"an output of shape {made} from an image of shape {taken}"
+    scale = made[-1] // taken[-1] if len(made) == 4 else 0
+    if not scale or made[2:] != tuple(scale * size for size in taken[2:]):
+        return ArchitectureError(
+            f"'{name}' makes no image (N, C, scale·H, scale·W) of an image",
+            found=found,
+            do="Export the network alone: one image in, one image out, as large or a whole number of times larger",
+        )
+    if made[1] != taken[1]:
+        return ArchitectureError(
+            f"'{name}' takes images of {_channels(taken[1])} and gives images of {_channels(made[1])}, ×{scale}: "
+            "what it makes cannot be compared with the measurement, which has the channels that the network takes",
+            found=found,
+            do="Use a network that gives as many channels as it takes",
+        )
+    return ArchitectureError(
+        f"'{name}' takes and gives images of {_channels(taken[1])}, ×{scale}; programs for images of any size are "
+        "opened for gray images (1 channel) and RGB images (3) alone",
+        found=found,
+        do="Export a network for 1 or 3 channels, through which other images go channel by channel; or register "
+        f"this one from Python, for images of {_channels(taken[1])}: nf.register_model(name, network, "
+        f"scale={scale}, n_channels={taken[1]})",
+    )
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
 
 
 def _info(module: nn.Module, format: str, scale: int, channels: int) -> ModelInfo:

@@ -19,7 +19,7 @@ from napari_fidelity.networks.base import check_finite
 from napari_fidelity.networks.drunet import noise_level
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.networks.info import ModelInfo
-from napari_fidelity.networks.probe import draws_random_numbers, examined
+from napari_fidelity.networks.probe import examined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,7 +124,7 @@ def _wrapped(descriptor: Any, name: str) -> ForeignNetwork:
         n_parameters=sum(p.numel() for p in module.parameters()),
         format="spandrel",
     )
-    network = ForeignNetwork(
+    return ForeignNetwork(
         called,
         scale=info.scale,
         n_channels=info.n_channels,
@@ -132,10 +132,7 @@ def _wrapped(descriptor: Any, name: str) -> ForeignNetwork:
         size_multiple=int(sizes.multiple_of),
         smallest=max(1, int(sizes.minimum)),
         square=bool(sizes.square),
-    )
-    if draws_random_numbers(network):
-        network.module = _SameNoise(called)
-    return network.eval()
+    ).eval()
 
 
 def _first_channels(module: nn.Module) -> int:
@@ -166,18 +163,4 @@ class _AtLevel(nn.Module):
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
         level = noise_level(y) if sigma is None else torch.as_tensor(sigma, dtype=y.dtype, device=y.device)
         output: Tensor = self.network(torch.cat([y, level.expand(len(y), 1, *y.shape[2:])], dim=1))
-        return output
-
-
-class _SameNoise(nn.Module):
-    """A network that draws random numbers, given the same ones each time, and nobody else's disturbed."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, y: Tensor) -> Tensor:
-        with torch.random.fork_rng(devices=[y.device] if y.is_cuda else []):
-            torch.manual_seed(0)
-            output: Tensor = self.network(y)
         return output

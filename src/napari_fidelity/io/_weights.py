@@ -28,6 +28,9 @@ _PREFIXES = ("module.", "_orig_mod.", "netG.")
 # saved under a model's name, do not.
 _TORCH = (b"PK", b"\x80")
 
+# What other archives are known by: where, what is there, and their name.
+_ARCHIVES = ((257, b"ustar", "a tar archive"), (0, b"\x1f\x8b", "a file compressed by gzip"))
+
 _HEADER_LIMIT = 100_000_000  # bytes, the limit of the safetensors format itself
 
 
@@ -111,12 +114,7 @@ def torch_weights(content: bytes, name: str) -> dict[str, Tensor]:
         If the file holds anything that would run code, is damaged, or holds no weights.
     """
     if not content.startswith(_TORCH):
-        start = repr(content[:20].decode("ascii", "replace"))
-        raise ModelFileError(
-            f"'{name}' is damaged or no file of weights",
-            found=f"it begins with {start}",
-            do="Copy or download it again; nothing of it was run",
-        )
+        raise _other_file(name, content)
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the broken or hostile file provokes
@@ -130,6 +128,20 @@ def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         if weights and all(key.startswith(prefix) for key in weights):
             return strip_prefixes({key.removeprefix(prefix): value for key, value in weights.items()})
     return weights
+
+
+def _other_file(name: str, content: bytes) -> ModelFileError:
+    """Return the error for a file that ``torch.save`` did not write."""
+    for at, sign, what in _ARCHIVES:
+        if content.startswith(sign, at):
+            return ModelFileError(
+                f"'{name}' is {what}, no file of weights", do="Unpack it, and give the model file that is in it"
+            )
+    return ModelFileError(
+        f"'{name}' is damaged or no file of weights",
+        found=f"it begins with {content[:20].decode('ascii', 'replace')!r}",
+        do="Copy or download it again; nothing of it was run",
+    )
 
 
 def _load_error(name: str, error: Exception) -> ModelFileError:

@@ -51,6 +51,9 @@ class ForeignNetwork(nn.Module):
         Whether it runs on one image of a batch after the other: found likewise, where it must.
     takes_channels_last
         Whether it runs on images and weights whose channels lie together in memory: verified likewise.
+    same_numbers
+        Whether it is given the same random numbers each time, without disturbing anybody else's: where it was
+        found to draw some.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class ForeignNetwork(nn.Module):
         self.takes_operator = bool(getattr(module, "takes_operator", False))
         self.frames = frames
         self.last_layer_name: str | None = None
-        self.one_by_one = self.takes_channels_last = False
+        self.one_by_one = self.takes_channels_last = self.same_numbers = False
 
     @property
     def last_layer(self) -> nn.Conv2d | None:
@@ -121,7 +124,13 @@ class ForeignNetwork(nn.Module):
             parts = torch.split(given, 1) if each else [given] * len(y)
             return torch.cat([self._run(*pair) for pair in zip(torch.split(y, 1), parts, strict=True)])
         takes = given is not None and (self.takes_noise_level or self.takes_operator)
-        output: Tensor = self.module(y, given) if takes else self.module(y)
+        arguments = (y, given) if takes else (y,)
+        if not self.same_numbers:
+            output: Tensor = self.module(*arguments)
+            return output
+        with torch.random.fork_rng(devices=[y.device] if y.is_cuda else []):
+            torch.manual_seed(0)
+            output = self.module(*arguments)
         return output
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:

@@ -56,6 +56,8 @@ class ModelInfo:
         How the file holds the network, one of :data:`FORMATS`; empty for none.
     untrainable
         Why the network cannot be fine-tuned; empty if it can.
+    random_numbers
+        In words, whether the network draws random numbers that results depend on; empty if it draws none.
     card
         Everything else the file says of its making: data, seed, steps, numbers.
     """
@@ -75,4 +77,5 @@ class ModelInfo:
     smallest: int = 1
     format: str = ""
     untrainable: str = ""
+    random_numbers: str = ""
     card: Mapping[str, Any] = field(default_factory=dict, hash=False)

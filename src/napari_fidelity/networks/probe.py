@@ -1,7 +1,8 @@
-"""What a network of unknown make can do, found by running it once on a small random image."""
+"""What a network of unknown make can do, found by running it on a small random image."""
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,42 +18,78 @@ if TYPE_CHECKING:
 
     from napari_fidelity.networks.foreign import ForeignNetwork
 
+log = logging.getLogger(__name__)
+
 _SIDE = 16  # pixels, more where the network asks for it
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # of width and height, that networks ask for
 _LEVEL = 0.1  # of the noise, for networks that are told it
 _CHANGE = 0.05  # of a last layer's weights, relative to their size
 _SAME = 1e-3  # relative to the change of the output
+_TRIED = (1, 3, 2, 4, 5, 6, 7, 8)  # channels, to tell what a network takes that is refused
+
+SAME_NUMBERS = "it draws some, and is given the same ones each time: results replay"
+"""Of a network that draws random numbers of torch."""
+OTHER_NUMBERS = "it draws others each time, out of reach of any seed: results do not replay exactly"
+"""Of one that has its own source of them."""
 
 
 def examined(network: ForeignNetwork) -> ForeignNetwork:
     """Return the network with what a run forth and back tells of it: whether it can learn, and its last layer.
 
-    Weights, gradients, mode and everybody's random numbers are left as they were. The cost is that of a few runs
-    on the smallest image the network takes.
+    One that draws random numbers is given the same ones from then on; the log warns of one that still does not
+    make the same of an image twice. Weights, gradients, mode and everybody's random numbers are left as they were.
+    The cost is that of a few runs on the smallest image the network takes.
 
     Raises
     ------
     ArchitectureError
-        If it cannot be run at all.
+        If it cannot be run at all, or makes NaN or infinity of an image in [0, 1].
     """
     y = _small_image(network)
     with _undisturbed(network):
+        _check_finite(network, y)
+        numbers = _random_numbers(network, y)
         network.one_by_one = network.frames == 1 and not _takes_batches(network, y)
         reason = _obstacle(network, y)
-        network.info = replace(network.info, untrainable=reason)
+        network.info = replace(network.info, untrainable=reason, random_numbers=numbers)
         network.last_layer_name = None if reason else _last_layer(network, y)
         network.takes_channels_last = not reason and _takes_channels_last(network, y)
     return network
 
 
 @torch.no_grad()
-def draws_random_numbers(network: ForeignNetwork) -> bool:
+def _check_finite(network: ForeignNetwork, y: Tensor) -> None:
+    output = _run(network, y)
+    wrong = {"NaN": output.isnan(), "infinite": output.isinf()}
+    counts = [f"{int(of.sum())} values {name}" for name, of in wrong.items() if bool(of.any())]
+    if counts:
+        raise ArchitectureError(
+            f"The {network.info.architecture} network makes no finite image of a small random one in [0, 1]",
+            found=f"{' and '.join(counts)}, of {output.numel()}",
+            do="Save it again from where it works, in float32: it may have been trained or saved in a precision "
+            "that does not hold its values",
+        )
+
+
+def _random_numbers(network: ForeignNetwork, y: Tensor) -> str:
+    """Return in words whether the network draws random numbers, and let it have the same ones each time if so."""
+    if not _differs(network, y):
+        return ""
+    network.same_numbers = True
+    if not _differs(network, y):
+        return SAME_NUMBERS
+    log.warning(
+        "the %s network does not make the same of an image twice: %s", network.info.architecture, OTHER_NUMBERS
+    )
+    return OTHER_NUMBERS
+
+
+@torch.no_grad()
+def _differs(network: ForeignNetwork, y: Tensor) -> bool:
     """Tell whether two runs of a network on the same image differ."""
-    y = _small_image(network)
-    with torch.random.fork_rng(devices=[]):
-        first = _run(network, y)
-        torch.rand(1)  # another state of the generator, whatever the network draws from it
-        return not torch.allclose(first, _run(network, y), atol=1e-6, equal_nan=True)
+    first = _run(network, y)
+    torch.rand(1)  # another state of the generator, whatever the network draws from it
+    return not torch.allclose(first, _run(network, y), atol=1e-6, equal_nan=True)
 
 
 def _small_image(network: ForeignNetwork) -> Tensor:
@@ -68,9 +105,7 @@ def found_sizes(module: nn.Module) -> tuple[int, int, int, int] | None:
     size works.
     """
     for channels in (1, 3):
-        for multiple in _MULTIPLES:
-            least = max(1, 24 // multiple) | 1  # odd, and the image neither tiny nor large
-            height, width = multiple * (least + 2), multiple * least
+        for multiple, height, width in _trial_sizes():
             if scale := _scale(module, channels, height, width):
                 tried = sorted({n for n in (multiple, 2 * multiple, 4, 8, 16) if n % multiple == 0 and n < width})
                 fits = (size for size in tried if _scale(module, channels, size, size) == scale)
@@ -78,8 +113,37 @@ def found_sizes(module: nn.Module) -> tuple[int, int, int, int] | None:
     return None
 
 
+def found_shapes(module: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return the shapes of an image that a module takes, and of what it makes of it; ``None`` if none is found.
+
+    For modules that :func:`found_sizes` knows nothing of: images of more channels are tried as well.
+    """
+    for channels in _TRIED:
+        for _, height, width in _trial_sizes():
+            output = _made(module, channels, height, width)
+            if output is not None:
+                return (1, channels, height, width), tuple(output.shape)
+    return None
+
+
+def _trial_sizes() -> Iterator[tuple[int, int, int]]:
+    """Yield multiples that widths and heights may have to be of, with a height and a width."""
+    for multiple in _MULTIPLES:
+        least = max(1, 24 // multiple) | 1  # odd, and the image neither tiny nor large
+        yield multiple, multiple * (least + 2), multiple * least
+
+
 def _scale(module: nn.Module, channels: int, height: int, width: int) -> int:
     """Return by how much a module enlarges images of a size; 0 if it does not take them, or not evenly."""
+    output = _made(module, channels, height, width)
+    if output is None or output.ndim != 4:
+        return 0
+    scale = output.shape[3] // width
+    return scale if tuple(output.shape) == (1, channels, scale * height, scale * width) else 0
+
+
+def _made(module: nn.Module, channels: int, height: int, width: int) -> Tensor | None:
+    """Return what a module makes of a random image; ``None`` if it does not take it, or makes no tensor of it."""
     y = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -87,11 +151,8 @@ def _scale(module: nn.Module, channels: int, height: int, width: int) -> int:
     except Exception as error:  # somebody else's code: it raises whatever it likes
         if is_out_of_memory(error):
             raise
-        return 0
-    if not isinstance(output, Tensor) or output.ndim != 4:
-        return 0
-    scale = output.shape[3] // width
-    return scale if tuple(output.shape) == (1, channels, scale * height, scale * width) else 0
+        return None
+    return output if isinstance(output, Tensor) else None
 
 
 @contextmanager
@@ -128,12 +189,8 @@ def _obstacle(network: nn.Module, y: Tensor) -> str:
     """Return why the network cannot be fine-tuned, or ``""``."""
     parameters = [p for p in network.parameters() if p.is_floating_point()]
     if not parameters:
-        with torch.no_grad():
-            _run(network, y)
         return "it holds no parameters; its weights were frozen into constants"
     output = _run(network, y)
-    if not bool(output.isfinite().all()):
-        return "its output for a small random image is not finite"
     if not output.requires_grad:
         return "it runs without gradients (no_grad) inside"
     try:

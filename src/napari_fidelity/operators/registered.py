@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from napari_fidelity.core.errors import FidelityError, OperatorError, OptionError
 from napari_fidelity.core.lazy import torch
+from napari_fidelity.core.options import fingerprint
 from napari_fidelity.core.registry import OWN_OPERATORS, check_name
 from napari_fidelity.operators._foreign import ForeignOperator
 from napari_fidelity.operators.base import Grid, Operator
@@ -116,7 +117,8 @@ class Registered(Operator):
 def register_operator(name: str, operator: Any) -> Registered:
     """Make an operator of one's own known by a name, so that recipes, the command line and the docks can hold it.
 
-    A recipe keeps the name alone: whoever replays it registers the same operator first.
+    A recipe keeps the name, and a hash where there is one (:func:`fingerprints`): whoever replays it registers the
+    same operator first.
 
     Parameters
     ----------
@@ -146,6 +148,21 @@ def register_operator(name: str, operator: Any) -> Registered:
     _try_adjoint(name, operator)
     OWN_OPERATORS.add(name, operator)
     return Registered(name=name)
+
+
+def fingerprints(operator: object) -> dict[str, str]:
+    """Return a hash of each operator of an image formation model that goes by a name.
+
+    Of an :class:`Operator` it is that of its options and the name of its class, and its code is not in it. Other
+    objects do not tell what they are made from, and what they hold may be computed and differ by a rounding
+    elsewhere: for them it is ``""``.
+    """
+    found: dict[str, str] = {}
+    for part in getattr(operator, "operators", (operator,)):
+        if isinstance(part, Registered):
+            own = part.own
+            found |= {part.name: fingerprint(own) if isinstance(own, Operator) else "", **fingerprints(own)}
+    return found
 
 
 def _checked(operator: Any) -> Any:

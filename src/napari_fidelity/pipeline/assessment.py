@@ -147,6 +147,8 @@ def map_recipe(map: UncertaintyMap, made: Recipe | None = None, **changes: Any) 
     if of.iterative:
         of = of.replace(snapshots=0)
     fields = {name: value for name, value in changes.items() if name != "method"}
+    if "operator" in fields:
+        fields.setdefault("registered", None)  # hashes are those of the operator before
     # where a restoration of many slices was ended says nothing about the map's passes
     return base.replace(**{"last_iterations": None, "software": {}, **fields, "method": map.replace(of=of)})
 

@@ -15,6 +15,7 @@ from napari_fidelity.core.options import Options
 from napari_fidelity.core.scaling import Mode, Scope
 from napari_fidelity.methods import AnyMethod, FineTune
 from napari_fidelity.operators import AnyNoise, AnyOperator
+from napari_fidelity.operators.registered import fingerprints
 from napari_fidelity.pipeline.series import Series
 from napari_fidelity.stopping import AnyRule
 from napari_fidelity.uncertainty import AnyMap, UncertaintyMap
@@ -91,6 +92,10 @@ class Recipe(Options):
         description="Where the user or the clock ended a stack: the last iteration of each slice (or run of "
         "frames) that was begun; those after it are left empty. Left out, every slice ends by the stopping rule.",
     )
+    registered: dict[str, str] | None = Field(
+        None,
+        description="Hashes of the registered operators that it names, where they have one; others are refused.",
+    )
     software: dict[str, str] = Field({}, description="Versions the result was made with.")
 
     def channels_of(self, image: Image) -> Channels:
@@ -101,6 +106,26 @@ class Recipe(Options):
         # colours, and the real and imaginary parts of Fourier samples, belong together
         own = "C" in image.axes and "S" not in image.axes and operator is not None and operator.shares_grid
         return "each" if own and not self.method.reads_measurement else "joint"
+
+    def recognised(self) -> Self:
+        """Return the recipe with the hashes of the registered operators that it names.
+
+        Raises
+        ------
+        OperatorError
+            If one of them is not the one the recipe was made with.
+        """
+        found = fingerprints(self.operator)
+        for name, sha256 in (self.registered or {}).items():
+            if found.get(name, sha256) != sha256:
+                now = f"SHA-256 {found[name][:12]}…" if found[name] else "an object that has no hash"
+                raise OperatorError(
+                    f"The operator '{name}' is not the one the recipe was made with",
+                    found=f"{now} instead of {sha256[:12]}…",
+                    do="Register the original one, or remove 'registered' from the recipe",
+                )
+        known = {name: sha256 for name, sha256 in found.items() if sha256}
+        return self if not known and self.registered is None else self.replace(registered=known or None)
 
     def to_json(self) -> str:
         """Return the recipe as a JSON document."""

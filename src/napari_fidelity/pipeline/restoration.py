@@ -173,8 +173,12 @@ def run_recipe(
     started = time.perf_counter()
     check_dtype(dtype)
     run = prepared(recipe, image, network, device=device, operator=operator, judged=judged, trust=trust)
-    with processor_threads(run.threads):
-        return (yield from run.steps(dtype, started, with_judged(run.recipe, judged, run.measured)))
+    try:
+        with processor_threads(run.threads):
+            return (yield from run.steps(dtype, started, with_judged(run.recipe, judged, run.measured)))
+    finally:
+        if isinstance(run.recipe.method, Ensemble):
+            run.recipe.method.let_go()
 
 
 def prepared(
@@ -188,6 +192,7 @@ def prepared(
     trust: Trust = False,
 ) -> BlockRun:
     """Return the run of a recipe on an image, with its network loaded; parameters as for :func:`run_recipe`."""
+    recipe = recipe.recognised()
     operator = resolved(operator or recipe.operator)
     if operator is None:
         raise OptionError(
@@ -205,8 +210,8 @@ def prepared(
     if network is None and reference is not None:
         network = loaded = load_reference(reference, where, trust)
         recipe = recipe.replace(model=reference.replace(sha256=loaded.info.sha256 or None))
-    if trust and isinstance(recipe.method, Ensemble):
-        recipe = recipe.replace(method=recipe.method.trusting(trust))
+    if isinstance(recipe.method, Ensemble):
+        recipe = recipe.replace(method=recipe.method.holding(trust))
     array = judged.data if isinstance(judged, Image) else None if judged is None else np.asarray(judged)
     return BlockRun(recipe, image, observed, network, operator, where, array, measured)
 

@@ -11,7 +11,6 @@ import numpy as np
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.denoisers.network import prepared
-from napari_fidelity.io.models import load_model
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods.apply import ready
 from napari_fidelity.methods.views import commuting_views, from_view, to_view, views_for
@@ -20,11 +19,11 @@ from napari_fidelity.networks.adapters import for_operator, innermost
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods import AnyMethod
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
+    from napari_fidelity.uncertainty._files import MemberFiles
 
 _APART = 15_485_863  # between the seeds of members; slices of a stack lie 1 apart, networks of a prior 1,000,003
 
@@ -144,11 +143,10 @@ def _turned(task: Task, view: int) -> Member:
 # -- networks ---------------------------------------------------------------------------------------------------
 
 
-def over_networks(task: Task, names: Sequence[str], trust: Trust = False) -> list[Member]:
+def over_networks(task: Task, names: Sequence[str], files: MemberFiles) -> list[Member]:
     """Return the method with several networks: the one it was given, and those of bundled ids or files.
 
-    They are adapted to the scale of the one given. A file that is that one again counts once. With ``trust``, code
-    in the files may run.
+    They are adapted to the scale of the one given. A file that is that one again counts once.
 
     Raises
     ------
@@ -163,8 +161,8 @@ def over_networks(task: Task, names: Sequence[str], trust: Trust = False) -> lis
         )
     unique: dict[Any, Member] = {}
     windows: set[int] = set()
-    for load in loaders(task.model, names, task.y.device, trust):
-        network = load()  # now, one after the other: a damaged file is told of before the first one has run
+    for load in loaders(task.model, names, files, task.y.device):
+        network = load()  # now: a damaged file is told of before the first one has run
         info = getattr(innermost(network), "info", None)
         same = info.sha256 if info is not None and info.sha256 else id(network)
         windows.add(getattr(network, "frames", 1))
@@ -184,7 +182,7 @@ def over_networks(task: Task, names: Sequence[str], trust: Trust = False) -> lis
 
 
 def loaders(
-    own: Network | None, names: Sequence[str], device: torch.device | str = "cpu", trust: Trust = False
+    own: Network | None, names: Sequence[str], files: MemberFiles, device: torch.device | str = "cpu"
 ) -> list[Callable[[], Network]]:
     """Return how to come by each network: that of the run, if any, and those of bundled ids or files.
 
@@ -194,18 +192,18 @@ def loaders(
         Network of the run, to whose scale the others are adapted.
     names
         Bundled ids or files.
+    files
+        Where these are held.
     device
-        Where these are to lie.
-    trust
-        Whether code in the files may run, as for :func:`napari_fidelity.load_model`.
+        Where they are to lie.
     """
     scale = getattr(innermost(own), "scale", None)
     given: list[Callable[[], Network]] = [] if own is None else [lambda: own]
-    return given + [partial(load_model, name, scale=scale, device=device, trust=trust) for name in names]
+    return given + [partial(files.network, name, scale=scale, device=device) for name in names]
 
 
 def _run_with(task: Task, load: Callable[[], Network]) -> Steps:
-    """Run the method with a network that is loaded now, and let go of it."""
+    """Run the method with a network that is put on its device now, and let go of it."""
     return (yield from _with(task, load()).steps())
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
+    from napari_fidelity.uncertainty._files import MemberFiles
     from napari_fidelity.uncertainty._members import Member, Task
 
 _NO_CHANCE = 1e-4  # root mean square, on the range [0, 1]
@@ -61,18 +62,44 @@ class Ensemble(DeviationMap):
         (), description="Bundled ids or files of the networks to compare, beside the model itself."
     )
 
-    _trust: Trust = PrivateAttr(False)  # whether code in the models' files may run: no option, never written down
+    # neither is an option, nor ever written down: whether code in the models' files may run, and these models
+    _trust: Trust = PrivateAttr(False)
+    _files: Any = PrivateAttr(None)
 
     def trusting(self, trust: Trust = True) -> Self:
         """Return a copy that lets code in the files of its models run, all or those of some contents."""
         copied = self.replace()
-        copied._trust = trust
+        copied._trust, copied._files = trust, None
         return copied
+
+    def holding(self, trust: Trust = False) -> Self:
+        """Return a copy that loads each of its models once, when it is first needed, and keeps them.
+
+        That ends with :meth:`let_go`. One that does so already is returned as it is. ``trust`` is as for
+        :meth:`trusting`.
+        """
+        if self._files is not None:
+            return self
+        copied = self.trusting(trust or self._trust)
+        copied._files = copied.files()
+        return copied
+
+    def let_go(self) -> None:
+        """Let go of the models that it and its copies hold."""
+        if self._files is not None:
+            self._files.close()
+
+    def files(self) -> MemberFiles:
+        """Return where its models are held; of one that holds none, for as long as they are used."""
+        from napari_fidelity.uncertainty._files import MemberFiles
+
+        held: MemberFiles | None = self._files
+        return MemberFiles(self._trust) if held is None else held
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed; see :meth:`Options.replace`."""
         copied = super().replace(**changes)
-        copied._trust = self._trust
+        copied._trust, copied._files = self._trust, self._files
         return copied
 
     @model_validator(mode="after")
@@ -101,22 +128,21 @@ class Ensemble(DeviationMap):
     ) -> int:
         """Return about how many bytes a run holds at once. See :meth:`Method.memory`.
 
-        Of several networks, the one of the run and one more are held at once; they run one after the other.
+        Of several networks, all are held on the processor, and on another device the one of the run and one more;
+        they run one after the other.
         """
         if self.differs_in != "models":
             return super().memory(shape, model, device, image_shape)
         from napari_fidelity.methods._memory import weights_memory  # both load torch
         from napari_fidelity.uncertainty._members import loaders
 
-        run = super().memory
-
-        def needed(network: Network) -> int:
-            own = 0 if network is model else weights_memory(network)
-            return own + run(shape, network, device, image_shape)
-
-        return weights_memory(model) + max(
-            needed(load()) for load in loaders(model, self.models, trust=self._trust)
-        )
+        loaded = [load() for load in loaders(model, self.models, self.files())]
+        networks = {id(network): network for network in loaded}.values()
+        run = partial(super().memory, shape, device=device, image_shape=image_shape)
+        if device.type == "cpu":
+            return sum(map(weights_memory, networks)) + max(run(model=network) for network in networks)
+        others = {id(network): weights_memory(network) for network in networks if network is not model}
+        return weights_memory(model) + max(others.get(id(network), 0) + run(model=network) for network in networks)
 
     def steps(
         self,
@@ -175,7 +201,7 @@ class Ensemble(DeviationMap):
         for member in members:
             result, asked = yield from follow(member.steps(), passes.meanwhile)
             made = member.back(result.image)
-            del result  # it may hold a network, and the next one is about to be loaded
+            del result  # it may hold a network, and the next one is about to run
             image = made if image is None else image
             if asked:
                 break
@@ -197,7 +223,7 @@ class Ensemble(DeviationMap):
         from napari_fidelity.uncertainty import _members as of
 
         if self.differs_in == "models":
-            return of.over_networks(task, self.models, self._trust)
+            return of.over_networks(task, self.models, self.files())
         if self.differs_in == "seeds":
             return of.over_seeds(task, self.members)
         if tuned is not None:

@@ -15,7 +15,7 @@ from napari_fidelity.widgets._dock import breakable, note_label, set_note
 from napari_fidelity.widgets._icons import set_icon
 from napari_fidelity.widgets._model_card import ModelCard
 from napari_fidelity.widgets._model_combo import CHOOSE, ModelCombo
-from napari_fidelity.widgets._model_files import SUFFIXES, is_model
+from napari_fidelity.widgets._model_files import is_model
 from napari_fidelity.widgets._model_memory import distrust, in_words, remember, tell, trusted
 from napari_fidelity.widgets._model_reading import DENOISER, bundled, enlarges, inspect, known_by_name, offered
 from napari_fidelity.widgets._model_search import ModelSearch
@@ -182,6 +182,8 @@ class ModelPicker(QWidget):
             self.read_again()
 
     def _ask_for_file(self) -> None:
+        from napari_fidelity.io._formats import SUFFIXES
+
         start = str(self.search.folder or Path.home())
         patterns = " ".join(f"*{suffix}" for suffix in SUFFIXES)
         path, _ = QFileDialog.getOpenFileName(self, "Choose a restoration network", start, f"Models ({patterns})")

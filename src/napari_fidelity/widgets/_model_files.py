@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from napari_fidelity.widgets._model_memory import Told
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".ts", ".pt2", ".zip")
-"""Endings of files that a network may be loaded from."""
 _LIMIT = 500  # files of a folder that are listed: a longer list is no help
 
 
@@ -65,6 +63,8 @@ def still_there(files: Iterable[Path], told: Told) -> Listing:
 
 def is_model(name: str) -> bool:
     """Return whether a network may be loaded from a file of this name."""
+    from napari_fidelity.io._formats import SUFFIXES
+
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 

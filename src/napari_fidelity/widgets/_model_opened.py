@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.errors import UntrustedModelError
@@ -35,20 +34,32 @@ def opened(load: Callable[..., Any], trusted: Collection[str]) -> Any:
 
 
 def with_members(recipe: Recipe, trusted: Collection[str]) -> Recipe:
-    """Return a recipe whose ensemble may run the code in its files that the user trusts.
+    """Return a recipe whose ensemble has loaded its models, of which code may run that the user trusts.
+
+    Whoever asks for it lets go of them in the end (:func:`let_go`).
 
     Raises
     ------
     FidelityError
         If a file cannot be loaded, or would run code and is not trusted.
     """
-    from napari_fidelity.io import load_model
-
     method: Any = recipe.method
-    names = getattr(method, "models", ())
-    for name in names:
-        opened(partial(load_model, name), trusted)
-    return recipe.replace(method=method.trusting(trusted)) if names and trusted else recipe
+    if not getattr(method, "models", ()):
+        return recipe
+
+    def load(trust: Collection[str]) -> Any:
+        holding = method.holding(trust)
+        holding.files().open(method.models)
+        return holding
+
+    return recipe.replace(method=opened(load, trusted))
+
+
+def let_go(recipe: Recipe) -> None:
+    """Let go of the models that the ensemble of a recipe holds."""
+    method: Any = recipe.method
+    if hasattr(method, "let_go"):
+        method.let_go()
 
 
 def _said_in_a_dock(error: UntrustedModelError) -> UntrustedModelError:

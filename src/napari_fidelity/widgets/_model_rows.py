@@ -33,6 +33,7 @@ def rows(info: ModelInfo) -> dict[str, str]:
         "frames": _frames(info.frames),
         "size": _size(info.size_multiple, info.smallest),
         "fine-tuning": f"impossible: {info.untrainable}" if info.untrainable else "possible",
+        "random numbers": info.random_numbers,
         "trained for": info.trained_for or "not told",
         "licence": info.licence or "not told: ask who made it before you publish results",
         "source": info.source or "not told",

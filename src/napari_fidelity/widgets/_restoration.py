@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.widgets._guess import KEY
 from napari_fidelity.widgets._live import Frame
-from napari_fidelity.widgets._model_opened import opened, with_members
+from napari_fidelity.widgets._model_opened import let_go, opened, with_members
 from napari_fidelity.widgets._news import News
 from napari_fidelity.widgets._slices import Stopped, read
 
@@ -116,7 +116,15 @@ def _stages(request: Request, history: list[Record]) -> Work:
     image = yield from read(request.source)
     recipe = yield from _with_arrays(request)
     yield News("note", text="Loading the network" if recipe.model else "Preparing")
-    network, recipe = _load(with_members(recipe, request.trusted), request.device, request.trusted)
+    recipe = with_members(recipe, request.trusted)
+    try:
+        return (yield from _with_network(request, recipe, image, history))
+    finally:
+        let_go(recipe)
+
+
+def _with_network(request: Request, recipe: Recipe, image: Image, history: list[Record]) -> Work:
+    network, recipe = _load(recipe, request.device, request.trusted)
     asked = yield _needs(request, recipe, image, network)
     if asked:
         return None
