@@ -168,8 +168,8 @@ def _row(
     if len(image) == 1:
         return rows[0]
     picture = seen if getattr(settings["operator"], "shares_grid", True) else None
-    beside = (None if series is None else partial(iter, series) for series in (true, picture))
-    found = flicker_beside(partial(iter, image), *beside)
+    guide, measured = (None if series is None else partial(iter, series) for series in (true, picture))
+    found = flicker_beside(partial(iter, image), guide, measured)
     return replace(metrics.mean_row(name, rows), flicker=found.value, flicker_ratio=found.relative)
 
 

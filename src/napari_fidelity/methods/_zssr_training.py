@@ -55,10 +55,8 @@ class Training:
         drawn = options.augmentation != "sizes"
         self.pairs = Warped(making, sources, rng) if drawn else Gallery(making, sources, views, rng)
         fold = fold_of(options, making.scale)
-        if before is not None and before.network.fold == fold:
-            self.network = before.network
-        else:
-            self.network = self._new(fold, rng).to(self.own.father.device)
+        kept = None if before is None or before.network.fold != fold else before.network
+        self.network: ZeroShotNetwork = kept or self._new(fold, rng).to(self.own.father.device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate, fused=True)
         self.mean = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.rate, self.taken, self.changed, self.ended = options.learning_rate, 0, 0, ""

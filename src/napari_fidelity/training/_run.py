@@ -92,7 +92,9 @@ class Run:
         if of_windows is not None:  # it makes the middle frames alone, of all clips at once
             return of_windows(y)
         # one clip at a time: the batch axis is time
-        clips = zip(y.unflatten(1, (self.frames, -1)), sigma.expand(-1, self.frames, 1, 1), strict=True)
+        clips = zip(
+            y.reshape(len(y), self.frames, -1, *y.shape[2:]), sigma.expand(-1, self.frames, 1, 1), strict=True
+        )
         made = (self._apply(self.network, clip, level[:, None]) for clip, level in clips)
         return torch.stack([frames[self.frames // 2] for frames in made])
 
