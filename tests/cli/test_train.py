@@ -100,6 +100,13 @@ def test_a_video_network_of_ones_own_is_trained(words: list[str], monkeypatch: p
     assert network.gain.item() != 1
 
 
+def test_the_scale_left_out_is_that_of_the_operator(words: list[str]) -> None:
+    small = ["--architecture", "VSR:frames=3", "--n-feats", "4", "--n-blocks", "1", "--overwrite"]
+    for scale, more in ((2, []), (3, ["--start", "new.safetensors"])):
+        assert main([*words, *small, "--operator", f"downsample:scale={scale}", *more]) == 0
+        assert load_model("new.safetensors").scale == scale
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
