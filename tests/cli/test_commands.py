@@ -280,6 +280,24 @@ def test_ctrl_c_keeps_the_best_so_far(folder: Path, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(read_image("again.tif").data, read_image("out.tif").data)
 
 
+def test_ctrl_c_before_there_is_a_result_aborts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps, done = FineTune.steps, []
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        done.append("prepared all the same")
+        return (yield from steps(*args, **kwargs))
+
+    monkeypatch.setattr(FineTune, "steps", slow)
+    before = files(folder)
+    assert correct() == 130
+    assert "Aborted; nothing was written." in capsys.readouterr().err
+    assert not done
+    assert files(folder) == before
+
+
 def test_ctrl_c_twice_aborts(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from napari_fidelity.cli._console import Display
 

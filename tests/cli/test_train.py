@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from napari_fidelity import training
 from napari_fidelity.cli import main
+from napari_fidelity.cli._console import Display
 from napari_fidelity.io import load_model
 from napari_fidelity.networks import ARCHITECTURES
 
@@ -105,6 +109,23 @@ def test_the_scale_left_out_is_that_of_the_operator(words: list[str]) -> None:
     for scale, more in ((2, []), (3, ["--start", "new.safetensors"])):
         assert main([*words, *small, "--operator", f"downsample:scale={scale}", *more]) == 0
         assert load_model("new.safetensors").scale == scale
+
+
+def test_ctrl_c_keeps_what_was_trained_at_the_next_step(words: list[str], monkeypatch: Any, capsys: Any) -> None:
+    shown = Display.__call__
+
+    def press(self: Display, step: Any) -> Any:
+        if step.index == 1:
+            signal.raise_signal(signal.SIGINT)
+        return shown(self, step)
+
+    monkeypatch.setattr(Display, "__call__", press)
+    words[words.index("--n-steps") + 1] = "60"
+    small = ["--architecture", "VSR:frames=3", "--n-feats", "4", "--n-blocks", "1"]
+    assert main([*words, *small, "--checkpoint", "t.pt"]) == 130
+    assert json.loads(capsys.readouterr().out)["interrupted"]
+    assert load_model("new.safetensors").frames == 3
+    assert torch.load("t.pt", weights_only=True)["state"]["index"] == 2
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,8 @@ def test_a_video_network_learns_from_clips() -> None:
         degrade=Degrade(batch_size=4, patch_size=8, margin=2),
     )
     held_out = dead_leaves(rng(9), (41, 43))
-    steps = list(options.steps(network, DATA, Downsample(scale=2), validation=(held_out,)))
+    every = options.steps(network, DATA, Downsample(scale=2), validation=(held_out,))
+    steps = [step for step in every if "val_psnr" in step.scores]
     assert steps[1].scores["val_psnr"] > steps[0].scores["val_psnr"]
 
 

@@ -121,12 +121,13 @@ class Run:
                 else:
                     mean.copy_(values[name])
 
-    def report(self) -> Step[Tensor]:
-        """Describe the steps since the last report."""
+    def told(self, *, reports: bool) -> Step[Tensor]:
+        """Describe the steps since the last report; in a report with the validation's score."""
         loss = self.loss_sum / max(1, self.loss_count)
-        self.loss_sum, self.loss_count = 0.0, 0
         scores = {"learning_rate": self.options.rate(self.index - 1)}
-        if self.validation:
+        if reports:
+            self.loss_sum, self.loss_count = 0.0, 0
+        if reports and self.validation:
             scores["val_psnr"] = float(np.mean([self._psnr(self._clean(image)) for image in self.validation]))
         return Step(self.index - 1, self.options.n_steps, loss, scores, self._estimate, self.seconds)
 
