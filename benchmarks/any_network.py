@@ -80,7 +80,8 @@ def train_compact(file: Path, steps: int) -> None:
         n_steps=steps, learning_rate=1e-3, precision="bfloat16", degrade=Degrade(batch_size=16, patch_size=32)
     )
     for step in settings.steps(network, training_set(0), Downsample(scale=SCALE)):
-        print(f"Compact: step {step.index}, loss {step.loss:.4f}", flush=True)
+        if (step.index + 1) % settings.report_every == 0:
+            print(f"Compact: step {step.index}, loss {step.loss:.4f}", flush=True)
     torch.save({"params": network.state_dict()}, file)
 
 

@@ -129,7 +129,9 @@ def train(name: str, out: Path, checkpoint: Path, device: str) -> tuple[Restorat
             step = next(steps)
         except StopIteration as end:
             return network, end.value
-        psnr = step.scores["val_psnr"]
+        psnr = step.scores.get("val_psnr")
+        if psnr is None:  # no report
+            continue
         print(
             f"{step.index + 1:6d}  loss {step.loss:.5f}  validation {psnr:.3f} dB  {step.seconds:.0f} s",
             flush=True,

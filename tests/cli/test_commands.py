@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs
@@ -24,13 +25,12 @@ from napari_fidelity.denoisers import DENOISERS
 from napari_fidelity.io import list_models, load_model, read_image, save_model
 from napari_fidelity.methods import DIP, FineTune
 from napari_fidelity.networks.untrained import UNTRAINED
+from napari_fidelity.networks.vsr import VSR
 from napari_fidelity.operators import NOISES, OPERATORS, Downsample
 from napari_fidelity.pipeline import Recipe
 from napari_fidelity.stopping.rules import RULES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import MakeNetwork, Scene
 
 COMMANDS = (
@@ -280,6 +280,24 @@ def test_ctrl_c_keeps_the_best_so_far(folder: Path, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(read_image("again.tif").data, read_image("out.tif").data)
 
 
+def test_ctrl_c_before_there_is_a_result_aborts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps, done = FineTune.steps, []
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        done.append("prepared all the same")
+        return (yield from steps(*args, **kwargs))
+
+    monkeypatch.setattr(FineTune, "steps", slow)
+    before = files(folder)
+    assert correct() == 130
+    assert "Aborted; nothing was written." in capsys.readouterr().err
+    assert not done
+    assert files(folder) == before
+
+
 def test_ctrl_c_twice_aborts(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from napari_fidelity.cli._console import Display
 
@@ -392,9 +410,10 @@ WRONG = [
     ),
     (["in.tif", "out.tif", "--operator", "downsample:scale=-2"], "'scale' = -2"),
     (
-        ["in.tif", "out.tif", "--operator", "downsample:scale=4"],
+        ["in.tif", "out.tif", "--scale", "2", "--operator", "downsample:scale=4"],
         "model's scale and the operator's scale are the same",
     ),
+    (["in.tif", "out.tif", "--operator", "downsample:scale=4"], "EDSR ×2 cannot be adapted to ×4"),
     (["in.tif", "out.tif", "--operator", "shrink"], "no operator 'shrink'. There are:"),
     (["in.tif", "out.tif", "--operator", "blur:kernel=[[1,-1]] + downsample:scale=2"], "a sum of 0"),
     (
@@ -599,6 +618,25 @@ def test_compare_series(folder: Path, capsys: pytest.CaptureFixture[str], scene:
     tifffile.imwrite("frame.tif", true[0])
     assert main(["compare", "off.tif", "--reference", "frame.tif"]) == 1
     assert "frame by frame" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["correct"], ["project"], ["uncertainty", "--map", "null_space"]])
+def test_a_network_follows_the_operator(
+    words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = VSR(1, 4, 1, 4, 3).start_as_interpolation(torch.Generator().manual_seed(0))
+    save_model(video, "video.safetensors")
+    command, *more = words
+    more += ["--iterations", "1"] if command == "correct" else []
+    end = ["--model", "video.safetensors", "--operator", "downsample:scale=2", "--recipe", "recipe.json", *more]
+    assert main([command, "in.tif", "out.tif", *end, "--device", "cpu"]) == 0
+    assert capsys.readouterr().err.count("adapted to the operator: ×4 → ×2") == 1
+    assert tifffile.imread("out.tif").shape == (24, 28)
+    recipe = json.loads(Path("recipe.json").read_text())
+    assert recipe["model"]["scale"] == 2
+    assert main(["run", "recipe.json", "in.tif", "again.tif", "--device", "cpu"]) == 0
+    # a map is the same to rounding: the image has been through the units of the measurement meanwhile
+    np.testing.assert_allclose(tifffile.imread("out.tif"), tifffile.imread("again.tif"), rtol=1e-3)
 
 
 def test_series_are_adapted_to_as_asked(folder: Path, capsys: pytest.CaptureFixture[str], scene: Scene) -> None:

@@ -18,8 +18,8 @@ from napari_fidelity.core.step import drain
 from napari_fidelity.io import convert_model, load_model
 from napari_fidelity.pipeline import ModelReference, memory_needed
 from napari_fidelity.pipeline.calibration import calibrate_images
+from napari_fidelity.pipeline.models import load_reference
 from napari_fidelity.pipeline.resolution import frc_of
-from napari_fidelity.pipeline.restoration import load_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,10 @@ from napari_fidelity.core.errors import OperatorError, OptionError, ShapeError
 from napari_fidelity.core.step import Result, drain
 from napari_fidelity.methods import ZSSR, _zssr_run
 from napari_fidelity.methods._start import starting_image
-from napari_fidelity.methods._zssr_pairs import Gallery, Making, Source, _planned
-from napari_fidelity.methods._zssr_run import Run, sizes_on_the_way
+from napari_fidelity.methods._zssr_gallery import Gallery, _planned
+from napari_fidelity.methods._zssr_pairs import Making, Source
+from napari_fidelity.methods._zssr_run import Run
+from napari_fidelity.methods._zssr_sizes import sizes_on_the_way
 from napari_fidelity.methods._zssr_training import Training
 from napari_fidelity.methods._zssr_warped import Warped
 from napari_fidelity.methods.views import VIEWS, to_view
@@ -328,6 +330,19 @@ def test_gradually(make: Any) -> None:
     assert seen == [x.shape] * 12
     assert result.image.shape == x.shape
     assert db(result.image, x) > db(resize(y, x.shape[2:]), x) - 0.5
+
+
+def test_a_size_with_other_blocks_begins_with_a_network_of_its_own() -> None:
+    y = HALF.A(star(48))
+    method = zssr(gradual="published", iterations=1, updates=1)
+    one = Run(method, y, HALF, noise=None, stop=None, weights=None, rng=0)
+    sizes = []
+    drain(one.steps(), lambda _: sizes.append((one.training.network, one.training.pairs.fold, one.views)))
+    networks, blocks, views = zip(*sizes, strict=True)
+    assert [network.fold for network in networks] == list(blocks) == [(1, 2), (2, 1), *[(2, 2)] * 4]
+    assert all(network is networks[2] for network in networks[3:])  # what was learned goes on where it fits
+    # turned by a quarter, an image that is stretched is another one
+    assert [len(each) for each in views] == [4, 4, 8, 4, 4, 8]
 
 
 def training(**changes: Any) -> Training:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.ndimage import shift
 
 from napari_fidelity.core.errors import NonFiniteError, ShapeError
 from napari_fidelity.metrics import flicker
-from napari_fidelity.metrics.flicker import course, enlarged, static_region
+from napari_fidelity.metrics.flicker import course, enlarged, flicker_beside, static_region
 
 if TYPE_CHECKING:
     from conftest import Scene
@@ -68,6 +69,20 @@ def test_it_is_set_beside_that_of_the_measurement_on_the_same_grid(scene: Scene)
     steady = flicker(large.mean(axis=0) + 0.5 * (large - large.mean(axis=0)), small)
     assert steady.relative == pytest.approx(0.5)
     assert steady.value == pytest.approx(same.value / 2)
+
+
+def test_the_truth_says_what_moves_before_the_measurement_and_that_before_the_series(scene: Scene) -> None:
+    still = np.repeat(100 * scene(48, 48)[None], 6, axis=0)
+    moving = {name: still + RNG.normal(0, 1, still.shape) for name in ("restored", "measured", "true")}
+    for rows, frames in zip((slice(0, 12), slice(12, 24), slice(24, 36)), moving.values(), strict=True):
+        frames[:, rows] += 30 * np.arange(6)[:, None, None]  # each says that another part moves
+    restored, measured, true = (partial(iter, frames) for frames in moving.values())
+    for guide, beside in (("true", (true, measured)), ("measured", (None, measured)), ("restored", (None, None))):
+        static = static_region(course(moving[guide]))
+        found = flicker_beside(restored, *beside)
+        assert found.value == flicker(moving["restored"], static=static).value
+        assert math.isnan(found.relative) == (beside[1] is None)
+    assert flicker_beside(restored, true, None).value > 10 > flicker_beside(restored, None, None).value
 
 
 def test_a_whole_frame_that_flickers_is_found(scene: Scene) -> None:

@@ -115,5 +115,36 @@ def test_a_video_network_learns_from_clips() -> None:
         degrade=Degrade(batch_size=4, patch_size=8, margin=2),
     )
     held_out = dead_leaves(rng(9), (41, 43))
-    steps = list(options.steps(network, DATA, Downsample(scale=2), validation=(held_out,)))
+    every = options.steps(network, DATA, Downsample(scale=2), validation=(held_out,))
+    steps = [step for step in every if "val_psnr" in step.scores]
     assert steps[1].scores["val_psnr"] > steps[0].scores["val_psnr"]
+
+
+class Video(torch.nn.Module):
+    """A video network that promises no more than the contract: frames in, frames out, the batch axis time."""
+
+    frames, scale = 3, 2
+
+    def __init__(self, *, takes_noise_level: bool) -> None:
+        super().__init__()
+        self.inner = VSR(3, 6, 1, 2, 3).start_as_interpolation(torch.Generator().manual_seed(0))
+        self.takes_noise_level = takes_noise_level
+        self.told: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
+        self.told += [] if sigma is None else [sigma.flatten()]
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("takes_noise_level", [False, True])
+def test_any_video_network_learns_from_the_same_clips(takes_noise_level: bool) -> None:
+    degrade = Degrade(batch_size=4, patch_size=8, margin=2, noise=(0.01, 0.1))
+    options = Train(n_steps=6, learning_rate=3e-3, warmup=1, report_every=2, degrade=degrade)
+    video = Video(takes_noise_level=takes_noise_level)
+    ours = [step.loss for step in options.steps(Video(takes_noise_level=False).inner, DATA, Downsample(scale=2))]
+    losses = [step.loss for step in options.steps(video, DATA, Downsample(scale=2))]
+    assert losses == pytest.approx(ours, rel=1e-4)
+    levels = [level.tolist() for level in video.told]
+    assert len(levels) == (6 * 4 if takes_noise_level else 0)
+    assert all(len(level) == 3 and len(set(level)) == 1 for level in levels)  # a level belongs to a clip
+    assert len({level[0] for level in levels}) == len(levels)

@@ -47,7 +47,8 @@ def train(
             step = generator.send(request)
         except StopIteration as end:
             return steps, end.value
-        steps.append(step)
+        if "val_psnr" in step.scores:  # those that are reports
+            steps.append(step)
         request = "enough" if stop_at is not None and step.index + 1 >= stop_at else None
 
 
@@ -63,6 +64,20 @@ def test_learns() -> None:
     assert [record.loss for record in result.history] == [step.loss for step in steps]
     assert "60 steps" in result.stop_reason
     assert result.provenance["steps_done"] == 60
+
+
+def test_a_request_is_heard_after_every_step() -> None:
+    options = OPTIONS.replace(report_every=4)
+    generator = options.steps(network(), DATA, A, validation=(HELD_OUT,))
+    steps = [next(generator) for _ in range(3)]
+    assert [step.index for step in steps] == [0, 1, 2]
+    assert not any("val_psnr" in step.scores for step in steps)
+    with pytest.raises(StopIteration) as end:
+        generator.send("enough")
+    result = end.value.value
+    assert (result.stop_reason, result.provenance["steps_done"], result.history) == ("enough", 3, ())
+    whole = list(options.steps(network(), DATA, A))
+    assert [step.loss for step in whole[:3]] == [step.loss for step in steps]  # the validation changes nothing
 
 
 def test_network_ends_with_the_averaged_weights() -> None:
@@ -112,7 +127,7 @@ def test_closing_keeps_what_was_done(tmp_path: Path) -> None:
     generator = OPTIONS.steps(network(), DATA, A, checkpoint=tmp_path / "t.pt")
     next(generator)
     generator.close()
-    assert torch.load(tmp_path / "t.pt", weights_only=True)["state"]["index"] == 2
+    assert torch.load(tmp_path / "t.pt", weights_only=True)["state"]["index"] == 1
 
 
 def test_failed_write_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(
 
 STAGES = {
     "reading": "napari_fidelity.widgets._layers.Source.read",
-    "loading": "napari_fidelity.pipeline.restoration.load_reference",
+    "loading": "napari_fidelity.pipeline.models.load_reference",
     "memory": "napari_fidelity.pipeline.memory_needed",
     "network": "napari_fidelity.methods.apply.Apply.steps",
     "first step": "napari_fidelity.methods.finetune.FineTune.steps",

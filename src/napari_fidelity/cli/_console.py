@@ -27,7 +27,7 @@ from rich.text import Text
 from napari_fidelity.stopping.rules import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import FrameType, TracebackType
 
     from rich.progress import Task
@@ -80,10 +80,18 @@ def print_error(error: FidelityError, *, as_json: bool) -> None:
 
 
 class Interrupt:
-    """Ctrl-C as a request: the first one ends the run with the best result so far, the second one aborts."""
+    """Ctrl-C as a request: the first one ends the run with the best result so far, the second one aborts.
+
+    Attributes
+    ----------
+    requested
+        Whether it was pressed.
+    begun
+        Whether there is a result to keep; before, the first one aborts.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.begun = False
         self._before: Any = None
 
     def __enter__(self) -> Self:
@@ -98,7 +106,7 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested or not self.begun:
             raise KeyboardInterrupt
         self.requested = True
         err.print("\nStopping after this step with the best result so far; press Ctrl-C again to abort.")
@@ -115,10 +123,13 @@ class Display:
         # the step at the limit is still taken
         self.iterations = min((b.iterations + 1 for b in budgets if b.iterations is not None), default=math.inf)
         self.seconds = min((b.seconds for b in budgets if b.seconds is not None), default=math.inf)
+        self.scores: dict[str, float] = {}
         self.task = progress.add_task(name, total=None, scores="", seconds_left=math.inf)
 
     def __call__(self, step: Step[Any]) -> str | None:
         """Show a step; answer with a reason to stop once Ctrl-C was pressed."""
+        self.interrupt.begun = True
+        self.scores |= step.scores  # a training's steps do not all have that of the validation
         steps = (
             int(min(step.total or math.inf, self.iterations)) if step.total or self.iterations < math.inf else 0
         )
@@ -126,7 +137,7 @@ class Display:
             self.task,
             completed=step.block * steps + min(step.index + 1, steps),
             total=step.blocks * steps or None,
-            scores=_scores_text(step),
+            scores=_scores_text(step.loss, self.scores),
             seconds_left=self._seconds_left(step),
         )
         return "stopped by Ctrl-C" if self.interrupt.requested else None
@@ -148,12 +159,12 @@ class TimeLeft(TimeRemainingColumn):
         return Text(text, style="progress.remaining")
 
 
-def _scores_text(step: Step[Any]) -> str:
-    shown = [f"loss {step.loss:.3g}"]
-    if "lr_psnr" in step.scores:
-        shown.append(f"LR-PSNR {step.scores['lr_psnr']:.2f} dB")
-    if "val_psnr" in step.scores:
-        shown.append(f"validation {step.scores['val_psnr']:.2f} dB")
+def _scores_text(loss: float, scores: Mapping[str, float]) -> str:
+    shown = [f"loss {loss:.3g}"]
+    if "lr_psnr" in scores:
+        shown.append(f"LR-PSNR {scores['lr_psnr']:.2f} dB")
+    if "val_psnr" in scores:
+        shown.append(f"validation {scores['val_psnr']:.2f} dB")
     return "  ".join(shown)
 
 

@@ -39,7 +39,7 @@ class Restoration:
     model: Annotated[str | None, Parameter(group=RESTORED)] = None
     """Id of a model (see the command models) or a model file."""
     scale: Annotated[int | None, Parameter(group=RESTORED)] = None
-    """Adapt a model trained for another scale to this one."""
+    """Adapt a model trained for another scale to this one. Left out: to that of --operator."""
     stop: Annotated[str | None, Parameter(group=RESTORED)] = None
     """Stopping rule of the restoration, as in budget:iterations=10."""
     spatial: Annotated[Literal["YX", "ZYX"] | None, Parameter(group=IMAGE)] = None
@@ -133,7 +133,7 @@ def downsampling_of(reference: Any, *, trust: bool = False) -> Operator:
     """Return the downsampling that a model undoes."""
     from napari_fidelity.io import list_models
     from napari_fidelity.operators import Downsample
-    from napari_fidelity.pipeline.restoration import load_reference
+    from napari_fidelity.pipeline.models import load_reference
 
     known = {info.id: info.scale for info in list_models()}
     scale = reference.scale or known.get(reference.name) or load_reference(reference, trust=trust).scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -150,7 +151,7 @@ def _row(
         If it is a series and what it is compared with is none of that length, or the other way round.
     """
     from napari_fidelity import metrics
-    from napari_fidelity.metrics.flicker import course, static_region
+    from napari_fidelity.metrics.flicker import flicker_beside
 
     if not _is_series(image):
         return metrics.compare({name: image}, true, measurement=seen, **settings)[0]
@@ -167,9 +168,8 @@ def _row(
     if len(image) == 1:
         return rows[0]
     picture = seen if getattr(settings["operator"], "shares_grid", True) else None
-    guide = true if true is not None else image if picture is None else picture
-    still = static_region(course(guide))
-    found = metrics.flicker(image, picture, still)
+    guide, measured = (None if series is None else partial(iter, series) for series in (true, picture))
+    found = flicker_beside(partial(iter, image), guide, measured)
     return replace(metrics.mean_row(name, rows), flicker=found.value, flicker_ratio=found.relative)
 
 

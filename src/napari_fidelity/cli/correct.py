@@ -46,7 +46,7 @@ def correct(
     model
         Id of a model (see the command models) or a model file.
     scale
-        Adapt a model trained for another scale to this one.
+        Adapt a model trained for another scale to this one. Left out: to that of --operator.
     preset
         Settings to start from; lucas2020 are the published ones.
     stop
@@ -85,7 +85,7 @@ def project(
     model
         Id of a model (see the command models) or a model file.
     scale
-        Adapt a model trained for another scale to this one.
+        Adapt a model trained for another scale to this one. Left out: to that of --operator.
     """
     return restore_file(source, target, Project(**given(options)), model, scale, None, formation, running, writing)
 

@@ -16,6 +16,7 @@ from napari_fidelity.training import Train
 
 if TYPE_CHECKING:
     from napari_fidelity.networks.base import RestorationNetwork
+    from napari_fidelity.operators import Operator
 
 TrainTable = table_of(Train, leave_out=("kind", "seed"))
 
@@ -60,8 +61,8 @@ def train(
         clips of moving images; with settings, as in 'RDN:n_feats=32,growth=16'. Those left out are the published
         ones.
     scale
-        Factor by which the network enlarges; it must be that of the operator. Left out: that of the model started
-        from, 4 for a new network, or 1 for an architecture that does not enlarge.
+        Factor by which the network enlarges; it must be that of the operator. Left out: that of the operator, to
+        which a model started from is adapted, or 1 for an architecture that does not enlarge.
     n_feats
         Feature channels of the new network, instead of those in architecture.
     n_blocks
@@ -86,9 +87,9 @@ def train(
     forward = read_operator(operator)
     if start is None:
         sizes = {name: size for name, size in (("n_feats", n_feats), ("n_blocks", n_blocks)) if size is not None}
-        network = _new(architecture, scale, {"n_channels": n_channels, **sizes}, seed)
+        network = _new(architecture, scale, forward, {"n_channels": n_channels, **sizes}, seed)
     else:
-        network = _trained(start, scale)
+        network = _trained(start, scale, forward)
     network = network.to(choose_device(running.device))
     data = training_set(seed, n_channels=n_channels, folder=images)
     steps = method.steps(network, data, forward, checkpoint=checkpoint, validation=validation_images(n_channels))
@@ -114,25 +115,28 @@ def train(
     return INTERRUPTED if interrupted else OK
 
 
-def _new(text: str, scale: int | None, sizes: dict[str, int], seed: int) -> RestorationNetwork:
+def _new(text: str, scale: int | None, forward: Operator, sizes: dict[str, int], seed: int) -> RestorationNetwork:
     """Return a new network, as near to interpolation as it can begin."""
     import torch
 
     from napari_fidelity import networks
+    from napari_fidelity.pipeline.models import whole_scale
 
     settings = read_table(text)
     name = str(settings.pop("kind"))
     cls = networks.architecture(name)
     if not {"scale", "factors"} & settings.keys():
-        settings |= cls.settings_for(getattr(cls, "scale", 4) if scale is None else scale)
+        asked = getattr(cls, "scale", whole_scale(forward) or 4) if scale is None else scale
+        settings |= cls.settings_for(asked)
     network = networks.build(name, {**settings, **sizes})
     return network.start_as_interpolation(torch.Generator().manual_seed(seed))
 
 
-def _trained(start: str, scale: int | None) -> RestorationNetwork:
-    """Return the network to go on from."""
+def _trained(start: str, scale: int | None, forward: Operator) -> RestorationNetwork:
+    """Return the network to go on from, of the scale that is asked for or that of the operator."""
     from napari_fidelity.io import load_model
     from napari_fidelity.networks import RestorationNetwork
+    from napari_fidelity.pipeline.models import adapted_to
 
     network = load_model(start, scale=scale)
     if not isinstance(network, RestorationNetwork):
@@ -141,4 +145,5 @@ def _trained(start: str, scale: int | None) -> RestorationNetwork:
             found=f"{network.info.architecture}, which could not be saved",
             do="Start from another model, or fine-tune this one on an image (correct)",
         )
-    return network.requires_grad_(True)
+    fitting = network if scale is not None else adapted_to(forward, network)
+    return fitting.requires_grad_(True)

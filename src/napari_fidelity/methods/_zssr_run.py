@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
-from napari_fidelity.core.errors import OperatorError, OptionError
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._network import autocast
-from napari_fidelity.methods._start import filled, image_shape, observed, pictures
-from napari_fidelity.methods._zssr_pairs import SMALLEST, STRIP, Making, Source, too_small
+from napari_fidelity.methods._start import filled, image_shape, observed
+from napari_fidelity.methods._zssr_pairs import SMALLEST, Making, Source, too_small
+from napari_fidelity.methods._zssr_sizes import enlargement, planned
 from napari_fidelity.methods._zssr_training import Training
 from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
 from napari_fidelity.methods.data_term import split
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project
 from napari_fidelity.methods.scores import known_variance, lr_psnr
 from napari_fidelity.methods.views import commuting_views, from_view, to_view
-from napari_fidelity.operators.base import Operator
-from napari_fidelity.operators.compose import Compose
-from napari_fidelity.operators.identity import Identity
-from napari_fidelity.operators.mask import Mask
 from napari_fidelity.operators.noise import GaussianNoise
-from napari_fidelity.operators.resample import Downsample, resize
+from napari_fidelity.operators.resample import resize
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator, Steps
@@ -32,25 +28,8 @@ if TYPE_CHECKING:
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
-_ENLARGES = 1.01  # least number of image samples per measurement sample along some axis
-
-
-class Size(NamedTuple):
-    """One size of the image on the way to the last.
-
-    Attributes
-    ----------
-    operator
-        Between an image of this size and what it is made of.
-    scale
-        Image samples per sample of that, along each axis.
-    doubles
-        Whether it is made of the size before, not of the measurement.
-    """
-
-    operator: LinearOperator
-    scale: tuple[float, float]
-    doubles: bool = False
+STRIP = 2**20
+"""Pixels of the network's grid that go through it together when an image is made."""
 
 
 class Run:
@@ -80,8 +59,8 @@ class Run:
         self.noise = self._known_noise()
         seen = observed(self.term.y, operator, self.term.weights)
         self.source = Source(self.term.y if seen is None else filled(self.term.y, seen), seen)
-        self.views = commuting_views(without_masks(operator), y) if options.views > 1 or options.turns else [0]
-        self.plan = self._planned(scale)
+        self.views = [0]
+        self.plan = planned(options, operator, scale)
         self.results: list[Source] = []
         self.training: Training | None = None
         self.size, self.shown, self.measured = self.plan[0], self.source.image, self.source.image
@@ -93,23 +72,6 @@ class Run:
             return noise
         variance = assumed_variance(y, self.operator, self.shape[2:], weights=weights, rng=self.seed)
         return GaussianNoise(sigma=math.sqrt(variance)) if variance > UNKNOWN_NOISE**2 else None
-
-    def _planned(self, scale: tuple[float, float]) -> list[Size]:
-        """Return the sizes on the way to the image."""
-        operator = without_masks(self.operator)
-        if not isinstance(operator, Downsample):
-            if self.options.gradual == "published":
-                raise OptionError(
-                    "The published sizes are for downsampling alone: a blur belongs to one size",
-                    found=getattr(operator, "kind", type(operator).__name__),
-                    do="Set gradual to none or doubling",
-                )
-            return [Size(operator, scale)]
-        if self.options.gradual == "published":
-            return [Size(Downsample(scale=on_the_way), on_the_way) for on_the_way in sizes_on_the_way(scale)]
-        doublings = doublings_of(scale) if self.options.gradual == "doubling" else 0
-        half = Size(Downsample(scale=2), (2.0, 2.0), doubles=True)
-        return [half] * doublings if doublings > 1 else [Size(operator, scale)]
 
     # -- the iteration ----------------------------------------------------------------------------------------
 
@@ -157,6 +119,8 @@ class Run:
         # of a result on the way the noise has been taken
         making = Making(self.options, size.operator, self.noise if before is None else None, size.scale)
         self.shown = making.base(self.measured)
+        if self.options.views > 1 or self.options.turns:  # sizes on the way that are stretched have fewer
+            self.views = commuting_views(size.operator, self.measured)
         sources = [self._first_father(), *self.results] if before is None else [before]
         if len(self.plan) == 1:
             check_fit(self.operator, self.shown, self.term.y)
@@ -228,49 +192,3 @@ class Run:
                 x = x + resize(residual if weights is None else residual * weights, x.shape[2:])
                 x = x.clamp(0, 1) if options.clip else x
         return x.clamp(0, 1) if options.clip else x
-
-
-def enlargement(operator: LinearOperator, y: torch.Tensor, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Return the image samples per measurement sample along each axis.
-
-    Raises
-    ------
-    OperatorError
-        If the operator does not downsample.
-    """
-    rows, columns = (n / m for n, m in zip(shape[2:], y.shape[2:], strict=True))
-    if isinstance(operator, Operator) and operator.shares_grid:
-        rows, columns = operator.grid(2).scale
-    if not pictures(operator) or shape[1] != y.shape[1] or max(rows, columns) < _ENLARGES:
-        raise OperatorError(
-            "ZSSR learns from the measurement's own reduced copies, and this operator does not reduce it",
-            found=getattr(operator, "kind", type(operator).__name__),
-            do="Add the downsampling, as in 'gaussian_blur:sigma=1.6 + downsample:scale=2', or choose RED, DIP or "
-            "DeepRED, which take every operator",
-        )
-    return rows, columns
-
-
-def without_masks(operator: LinearOperator) -> LinearOperator:
-    """Return an operator without its masks, which belong to an image of one size."""
-    if not isinstance(operator, Compose):
-        return operator
-    parts = [part for part in operator.operators if not isinstance(part, Mask | Identity)]
-    return parts[0] if len(parts) == 1 else Compose(operators=tuple(parts))
-
-
-def sizes_on_the_way(scale: tuple[float, float]) -> list[tuple[float, float]]:
-    """Return the scales to go through to the last one, rows and columns in turn.
-
-    For ×2 the six of the authors' code; for others its halfway point is kept.
-    """
-    rows, columns = scale
-    i, j = (1 + rows) / 2, (1 + columns) / 2
-    way = [(1, j), (i, 1), (i, j), (i, columns), (rows, j), (rows, columns)]
-    return [size for size in dict.fromkeys(way) if max(size) > 1]
-
-
-def doublings_of(scale: tuple[float, float]) -> int:
-    """Return how many doublings make a scale, 0 if none do."""
-    doublings = round(math.log2(scale[0]))
-    return doublings if scale[0] == scale[1] == 2**doublings else 0

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from napari_fidelity.methods._network import autocast
-from napari_fidelity.methods._zssr_pairs import Gallery, fold_of
+from napari_fidelity.methods._zssr_gallery import Gallery
+from napari_fidelity.methods._zssr_sizes import fold_of
 from napari_fidelity.methods._zssr_warped import Warped
 from napari_fidelity.networks.zero_shot import ZeroShotNetwork
 
@@ -27,6 +28,8 @@ _FACTOR = 1.5  # between the slope and its standard deviation at a plateau
 
 class Training:
     """Gradient steps on fathers and sons, the averaged weights, and when it is enough.
+
+    The network is that of the training for the size before, where its blocks hold as many pixels; else a new one.
 
     Attributes
     ----------
@@ -49,25 +52,24 @@ class Training:
     ) -> None:
         self.options = options = making.options
         self.own = making.pair(sources[0].image, sources[0].seen, rng)
-        device = self.own.father.device
         drawn = options.augmentation != "sizes"
         self.pairs = Warped(making, sources, rng) if drawn else Gallery(making, sources, views, rng)
-        if before is None:
-            residual = max(self.pairs.residual(), 1e-6) if options.begin == "base" else None
-            self.network = ZeroShotNetwork(
-                self.own.father.shape[1],
-                rng,
-                width=options.width,
-                depth=options.depth,
-                fold=fold_of(options, making.scale),
-                residual=residual,
-            ).to(device)
-        else:
-            self.network = before.network
+        fold = fold_of(options, making.scale)
+        kept = None if before is None or before.network.fold != fold else before.network
+        self.network: ZeroShotNetwork = kept or self._new(fold, rng).to(self.own.father.device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate, fused=True)
         self.mean = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.rate, self.taken, self.changed, self.ended = options.learning_rate, 0, 0, ""
         self.errors: list[float] = []
+
+    def _new(self, fold: tuple[int, int], rng: torch.Generator) -> ZeroShotNetwork:
+        """Return an untrained network that works on blocks of that size."""
+        options = self.options
+        residual = max(self.pairs.residual(), 1e-6) if options.begin == "base" else None
+        channels = self.own.father.shape[1]
+        return ZeroShotNetwork(
+            channels, rng, width=options.width, depth=options.depth, fold=fold, residual=residual
+        )
 
     def averaged(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the network with averaged weights makes of an enlarged image."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import numpy as np
 from napari_fidelity.core.errors import NonFiniteError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import ArrayLike, NDArray
 
     Frame = NDArray[Any]
+    Frames = Callable[[], Iterable[Frame]]
 
 _CLASSES = 16  # of brightness, in which the variance over time is looked at
 _PROBABILITY = 1e-3  # of calling noise motion
@@ -89,16 +91,37 @@ def flicker(series: ArrayLike, measured: ArrayLike | None = None, static: ArrayL
         If an intensity is NaN or infinite.
     """
     frames = np.asarray(series)
-    own = course(frames)
-    still = None if static is None else np.asarray(static, bool)
-    if measured is None:
-        return flicker_of(own, static_region(own) if still is None else still)
-    data = np.asarray(measured)
-    if len(data) != len(frames):
+    data = None if measured is None else np.asarray(measured)
+    if data is not None and len(data) != len(frames):
         raise ShapeError("Both series must have as many frames", found=f"{len(frames)} and {len(data)}")
-    if still is None:
-        still = static_region(course(data))
-    return flicker_of(own, still, course(enlarged(frame, own.mean.shape[:2]) for frame in data))
+    still = None if static is None else np.asarray(static, bool)
+    return flicker_beside(partial(iter, frames), None, None if data is None else partial(iter, data), still)
+
+
+def flicker_beside(
+    series: Frames, reference: Frames | None, measurement: Frames | None, static: NDArray[np.bool_] | None = None
+) -> Flicker:
+    """Return the flicker of a series, whose frames and those beside it are looked at one by one.
+
+    Parameters
+    ----------
+    series
+        Returns the frames ``(H, W)`` or ``(H, W, C)``, each time anew.
+    reference
+        The true series: it says what moves. Without it the measurement does, without both the series itself.
+    measurement
+        What the flicker is compared with.
+    static
+        As for :func:`flicker`: goes before what all of these say.
+    """
+    own = course(series())
+    if static is None:
+        guide = reference or measurement
+        static = static_region(own if guide is None else course(guide()))
+    if measurement is None:
+        return flicker_of(own, static)
+    shape = own.mean.shape[:2]
+    return flicker_of(own, static, course(enlarged(frame, shape) for frame in measurement()))
 
 
 def course(frames: Iterable[Frame]) -> Course:

@@ -12,8 +12,9 @@ from napari_fidelity.core.assemble import result_axes
 from napari_fidelity.core.blocks import channel_axis
 from napari_fidelity.core.device import choose_device, free_memory
 from napari_fidelity.pipeline._blocks import adapted, check_dimensions, settled
+from napari_fidelity.pipeline.models import loaded
 from napari_fidelity.pipeline.recipe import outputs_of
-from napari_fidelity.pipeline.restoration import check_dtype, load_reference, model_of
+from napari_fidelity.pipeline.restoration import check_dtype
 from napari_fidelity.pipeline.series import as_run, cost_of, plan_for, without_snapshots
 from napari_fidelity.uncertainty import Ensemble
 from napari_fidelity.uncertainty.base import judged_method
@@ -96,9 +97,8 @@ def memory_needed(
     """
     check_dtype(dtype)
     where = choose_device(device, announce=False)
-    reference = model_of(recipe)
-    if network is None and reference is not None:
-        network = load_reference(reference, trust=trust)
+    if network is None:
+        network, recipe = loaded(recipe, recipe.operator, trust=trust)
     recipe = as_run(recipe, image, network)
     written = image.dtype if isinstance(dtype, str) and dtype == "input" else np.dtype(dtype)
     kinds = [output.quantity for output in outputs_of(recipe).values()] or ["intensity"]

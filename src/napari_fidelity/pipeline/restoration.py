@@ -10,13 +10,13 @@ import numpy as np
 
 from napari_fidelity.core.arrays import Image
 from napari_fidelity.core.device import choose_device, processor_threads
-from napari_fidelity.core.errors import ImageError, ModelFileError, OptionError
+from napari_fidelity.core.errors import ImageError, OptionError
 from napari_fidelity.core.step import Result, Step, drain
-from napari_fidelity.io.models import load_model
 from napari_fidelity.operators.compose import OPERATORS, resolved
 from napari_fidelity.pipeline._blocks import BlockRun
 from napari_fidelity.pipeline._judged import check_judged, with_judged
 from napari_fidelity.pipeline._observed import observed_part
+from napari_fidelity.pipeline.models import loaded
 from napari_fidelity.pipeline.provenance import digest
 from napari_fidelity.pipeline.recipe import ModelReference, Recipe
 from napari_fidelity.uncertainty import Ensemble
@@ -25,12 +25,10 @@ from napari_fidelity.uncertainty.base import judged_method
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    import torch
     from numpy.typing import ArrayLike, DTypeLike
 
     from napari_fidelity.core.trust import Trust
     from napari_fidelity.methods.base import LinearOperator, Method, Network
-    from napari_fidelity.networks.foreign import LoadedNetwork
     from napari_fidelity.operators.noise import Noise
     from napari_fidelity.stopping.rules import StoppingRule
 
@@ -63,7 +61,8 @@ def restore(
     method
         What to do; :class:`FineTune` with its defaults if left out.
     model
-        A network, the id of a bundled one, a model file, or a :class:`ModelReference` to one of these.
+        A network, the id of a bundled one, a model file, or a :class:`ModelReference` to one of these. One that
+        is loaded, and told no scale, is adapted to that of the operator; a network is taken as it is.
     noise
         Noise model in the intensity units of the measurement.
     stop
@@ -193,7 +192,8 @@ def prepared(
 ) -> BlockRun:
     """Return the run of a recipe on an image, with its network loaded; parameters as for :func:`run_recipe`."""
     recipe = recipe.recognised()
-    operator = resolved(operator or recipe.operator)
+    named = operator or recipe.operator
+    operator = resolved(named)
     if operator is None:
         raise OptionError(
             "The recipe names no image formation model",
@@ -206,20 +206,12 @@ def prepared(
     image, observed = observed_part(image, operator, recipe)
     _check_network(recipe, given=network is not None)
     _check_stop(recipe)
-    reference = model_of(recipe)
-    if network is None and reference is not None:
-        network = loaded = load_reference(reference, where, trust)
-        recipe = recipe.replace(model=reference.replace(sha256=loaded.info.sha256 or None))
+    if network is None:
+        network, recipe = loaded(recipe, named, where, trust)
     if isinstance(recipe.method, Ensemble):
         recipe = recipe.replace(method=recipe.method.holding(trust))
     array = judged.data if isinstance(judged, Image) else None if judged is None else np.asarray(judged)
     return BlockRun(recipe, image, observed, network, operator, where, array, measured)
-
-
-def model_of(recipe: Recipe) -> ModelReference | None:
-    """Return the model that a recipe is run with: the one it names, or the method's own; ``None`` for none."""
-    own = recipe.method.default_model()
-    return ModelReference(name=own) if recipe.model is None and own is not None else recipe.model
 
 
 def _check_network(recipe: Recipe, *, given: bool) -> None:
@@ -247,29 +239,6 @@ def _check_stop(recipe: Recipe) -> None:
                 found=f"no score {' and no '.join(sorted(rule.needs - method.offers))}",
                 do="Choose another stopping rule, such as discrepancy or budget",
             )
-
-
-def load_reference(
-    reference: ModelReference, device: torch.device | str = "cpu", trust: Trust = False
-) -> LoadedNetwork:
-    """Load the model a recipe names.
-
-    Raises
-    ------
-    UntrustedModelError
-        If the file holds code, and ``trust`` was not given.
-    ModelFileError
-        If the file's hash is not the one the recipe was made with.
-    """
-    network = load_model(reference.name, scale=reference.scale, device=device, trust=trust)
-    found = network.info.sha256
-    if reference.sha256 and found and reference.sha256 != found:
-        raise ModelFileError(
-            f"The model '{reference.name}' is not the one the recipe was made with",
-            found=f"SHA-256 {found[:12]}… instead of {reference.sha256[:12]}…",
-            do="Find the original one, or remove 'sha256' from the recipe",
-        )
-    return network
 
 
 def network_and_reference(

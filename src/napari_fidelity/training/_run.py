@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,10 @@ from napari_fidelity.core.step import Step
 from napari_fidelity.training.losses import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
-    from napari_fidelity.networks.vsr import VSR
     from napari_fidelity.training.degrade import Forward
     from napari_fidelity.training.images import TrainingSet
     from napari_fidelity.training.loop import Train
@@ -86,9 +85,18 @@ class Run:
         self.seconds += time.perf_counter() - start
 
     def _of_pairs(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """Return what the network makes of a batch: of images, or of the middle frames of clips."""
         if self.frames == 1:
             return self._apply(self.network, y, sigma)
-        return cast("VSR", self.network).restore_middle(y)
+        of_windows: Callable[[Tensor], Tensor] | None = getattr(self.network, "restore_middle", None)
+        if of_windows is not None:  # it makes the middle frames alone, of all clips at once
+            return of_windows(y)
+        # one clip at a time: the batch axis is time
+        clips = zip(
+            y.reshape(len(y), self.frames, -1, *y.shape[2:]), sigma.expand(-1, self.frames, 1, 1), strict=True
+        )
+        made = (self._apply(self.network, clip, level[:, None]) for clip, level in clips)
+        return torch.stack([frames[self.frames // 2] for frames in made])
 
     def _apply(self, network: nn.Module, y: Tensor, sigma: Tensor) -> Tensor:
         from napari_fidelity.networks.adapters import call_at_level  # loads torch
@@ -113,12 +121,13 @@ class Run:
                 else:
                     mean.copy_(values[name])
 
-    def report(self) -> Step[Tensor]:
-        """Describe the steps since the last report."""
+    def told(self, *, reports: bool) -> Step[Tensor]:
+        """Describe the steps since the last report; in a report with the validation's score."""
         loss = self.loss_sum / max(1, self.loss_count)
-        self.loss_sum, self.loss_count = 0.0, 0
         scores = {"learning_rate": self.options.rate(self.index - 1)}
-        if self.validation:
+        if reports:
+            self.loss_sum, self.loss_count = 0.0, 0
+        if reports and self.validation:
             scores["val_psnr"] = float(np.mean([self._psnr(self._clean(image)) for image in self.validation]))
         return Step(self.index - 1, self.options.n_steps, loss, scores, self._estimate, self.seconds)
 

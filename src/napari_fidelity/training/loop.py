@@ -106,8 +106,10 @@ class Train(Options):
         Yields
         ------
         Step
-            One per `report_every` steps. ``loss`` is the mean since the last one; ``estimate()`` is the first
-            validation image as the averaged weights restore it, or empty without one.
+            One per step, so that a request to end the training is heard at once. ``loss`` is the mean since the
+            last report, which comes every `report_every` steps and at the end: the scores of those steps hold
+            ``val_psnr``. ``estimate()`` is the first validation image as the averaged weights restore it, or empty
+            without one.
 
         Raises
         ------
@@ -136,10 +138,11 @@ class Train(Options):
                 if path and (done or run.index % self.checkpoint_every == 0):
                     save_checkpoint(path, run.state(), identity)
                     saved = run.index
-                if done or run.index % self.report_every == 0:
-                    step = run.report()
+                reports = done or run.index % self.report_every == 0
+                step = run.told(reports=reports)
+                if reports:
                     history.append(Record.of(step))
-                    request = yield step
+                request = yield step
         except GeneratorExit:
             # closed between two steps: what was done so far is not lost
             if path and saved != run.index:

@@ -71,9 +71,11 @@ class Correction(Maker):
 
     def formation_changed(self) -> None:
         """Follow the image formation model with a network of its scale."""
+        from napari_fidelity.pipeline.models import whole_scale
+
         self.advise()
         try:
-            scale = _whole_scale(self.dock.formation.operator())
+            scale = whole_scale(self.dock.formation.operator())
         except FidelityError:
             scale = 0  # said by the panel itself
         if scale:
@@ -112,10 +114,3 @@ class Correction(Maker):
         if self.model.scale:
             self.dock.formation.set_scale(self.model.scale)
         self.dock.estimate()
-
-
-def _whole_scale(operator: Operator) -> int:
-    """Return by how much a network has to enlarge for an operator; 0 if by no whole number."""
-    scale = operator.grid(2).scale
-    same = len(set(scale)) == 1 and float(scale[0]).is_integer()
-    return int(scale[0]) if same else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,16 +58,11 @@ def _mean(values: Iterable[float]) -> float:
 def _of_series(
     source: Source, frames: Sequence[Index], reference: Source | None, measurement: Source | None
 ) -> Flicker:
-    from napari_fidelity.metrics.flicker import course, enlarged, flicker_of, static_region
+    from napari_fidelity.metrics.flicker import flicker_beside
 
-    own = course(_read(source, frames))
-    reference, measurement = (_if_series(beside, len(frames)) for beside in (reference, measurement))
-    guide = reference or measurement
-    static = static_region(own if guide is None else course(_read(guide, frames)))
-    if measurement is None:
-        return flicker_of(own, static)
-    shape = own.mean.shape[:2]
-    return flicker_of(own, static, course(enlarged(frame, shape) for frame in _read(measurement, frames)))
+    beside = (_if_series(other, len(frames)) for other in (reference, measurement))
+    true, measured = (None if other is None else partial(_read, other, frames) for other in beside)
+    return flicker_beside(partial(_read, source, frames), true, measured)
 
 
 def _if_series(source: Source | None, length: int) -> Source | None:

@@ -161,18 +161,15 @@ def _replaced(options: Any, path: list[str], value: Any) -> Any:
 
 
 def _load(recipe: Recipe, device: str, trusted: frozenset[str]) -> tuple[LoadedNetwork | None, Recipe]:
-    """Load the network once for all stages; return it with the recipe that names its hash."""
+    """Load the network once for all stages; return it with the recipe that names it fully."""
     from napari_fidelity.core.device import choose_device, threads_beside_a_window
-    from napari_fidelity.pipeline.restoration import load_reference, model_of
+    from napari_fidelity.pipeline.models import loaded
 
     where = choose_device(device, announce=False)
     if where.type == "cpu":
         recipe = recipe.replace(threads=recipe.threads or threads_beside_a_window())
-    model = model_of(recipe)
-    if model is None:
-        return None, recipe
-    network = opened(partial(load_reference, model, where), trusted)
-    return network, recipe.replace(model=model.replace(sha256=network.info.sha256 or None))
+    opening: tuple[LoadedNetwork | None, Recipe] = opened(partial(loaded, recipe, recipe.operator, where), trusted)
+    return opening
 
 
 def _needs(request: Request, recipe: Recipe, image: Image, network: LoadedNetwork | None) -> News:
