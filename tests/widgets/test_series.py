@@ -16,6 +16,7 @@ from napari_fidelity.widgets._layers import Source
 from napari_fidelity.widgets._live import Frame, LiveLayer
 from napari_fidelity.widgets._restoration import _slice_words
 from napari_fidelity.widgets._series import SeriesChoice
+from napari_fidelity.widgets._triton import keep_triton_out
 from napari_fidelity.widgets.correct import CorrectWidget
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def scored(comparison: Comparison) -> Any:
 
 def test_flicker_stands_beside_the_other_scores(make_napari_viewer: Any, scene: Any) -> None:
     viewer = make_napari_viewer()
+    keep_triton_out()  # as a worker would
     rng = np.random.default_rng(0)
     true = np.repeat(100 * scene(1, 48, 48), 8, axis=0)
     noisy = (true + rng.normal(0, 2, true.shape)).astype(np.float32)
