@@ -1,7 +1,7 @@
 """Large images: memory and seconds per megapixel of fine-tuning in tiles, difference from untiled, and crops.
 
 The measurement is MATLAB's ``imresize`` of photographs of scikit-image, mirrored and put side by side, rounded to
-8 bit; the model is edsr-s-x2. It explains them so well that the default would take no gradient steps: `adaptive` is
+8 bit; the model is edsr-s-x2. It explains them so well that the default takes no gradient steps: `adaptive` is
 off. Each row of sizes is a process of its own, whose largest resident memory is that of the row.
 """
 

@@ -12,7 +12,7 @@ import torch
 from napari_fidelity.core.errors import OptionError, ShapeError
 from napari_fidelity.core.step import Result, drain
 from napari_fidelity.methods import RED, Apply, FineTune, Project
-from napari_fidelity.methods.base import dagger
+from napari_fidelity.methods.calls import dagger
 from napari_fidelity.operators import (
     Blur,
     Downsample,

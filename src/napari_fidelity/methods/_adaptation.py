@@ -10,9 +10,10 @@ from torch import nn
 from napari_fidelity.core.precision import autocast
 from napari_fidelity.denoisers.network import NetworkDenoiser, prepared
 from napari_fidelity.methods._network import untrainable
-from napari_fidelity.methods.base import in_channels_last, private_copy
+from napari_fidelity.methods.calls import in_channels_last
 from napari_fidelity.methods.views import VIEWS, from_view, to_view
 from napari_fidelity.networks.adapters import call_at_level
+from napari_fidelity.networks.copies import private_copy
 
 if TYPE_CHECKING:
     from napari_fidelity.denoisers import Denoiser

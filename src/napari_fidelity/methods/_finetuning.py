@@ -20,13 +20,8 @@ from napari_fidelity.methods._objective import Objective
 from napari_fidelity.methods._outcome import Outcome
 from napari_fidelity.methods._plan import check, plan_finetuning
 from napari_fidelity.methods._runner import Runner
-from napari_fidelity.methods.base import (
-    call_operator,
-    check_finite_output,
-    check_fit,
-    check_measurement,
-    generator,
-)
+from napari_fidelity.methods.calls import call_operator, generator
+from napari_fidelity.methods.checks import check_finite_output, check_fit, check_measurement
 from napari_fidelity.methods.data_term import image_mask, split
 from napari_fidelity.methods.parameters import choose_parameters
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project, ridge_for

@@ -22,7 +22,7 @@ from napari_fidelity.methods._network import uses_bfloat16
 from napari_fidelity.methods._zssr_gallery import FATHERS, MOST
 from napari_fidelity.methods._zssr_run import STRIP
 from napari_fidelity.methods._zssr_sizes import fold_of
-from napari_fidelity.methods.base import call_network
+from napari_fidelity.methods.calls import call_network
 from napari_fidelity.methods.deep_prior import INPUTS
 from napari_fidelity.methods.last_layer import MAX_ROWS, Pass, first_pass
 from napari_fidelity.networks.zero_shot import ZeroShotNetwork

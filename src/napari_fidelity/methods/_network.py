@@ -11,7 +11,8 @@ from torch import nn
 from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.core.precision import autocast as autocast
 from napari_fidelity.core.precision import uses_bfloat16 as uses_bfloat16
-from napari_fidelity.methods import base
+from napari_fidelity.methods import calls
+from napari_fidelity.networks import copies
 from napari_fidelity.networks.adapters import innermost
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def private_copy(model: Network | None, device: torch.device) -> nn.Module:
         raise ArchitectureError(
             f"{type(model).__name__} has no parameters, so there is nothing to fine-tune", do="Use projection"
         )
-    return base.in_channels_last(base.private_copy(model, device))
+    return calls.in_channels_last(copies.private_copy(model, device))
 
 
 def untrainable(model: nn.Module) -> str:

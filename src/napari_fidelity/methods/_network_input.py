@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_fidelity.core.errors import OperatorError
-from napari_fidelity.methods.base import call_operator, trained_part
+from napari_fidelity.methods.calls import call_operator, trained_part
 from napari_fidelity.methods.projection import project
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from napari_fidelity.methods._start import (
     squared_gain,
     starting_image,
 )
-from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
+from napari_fidelity.methods.calls import call_operator, generator
+from napari_fidelity.methods.checks import check_fit, check_measurement
 from napari_fidelity.methods.data_term import split
 from napari_fidelity.methods.deep_prior import INPUTS
 from napari_fidelity.methods.scores import lr_psnr

@@ -23,7 +23,8 @@ from napari_fidelity.methods._start import (
     pictures,
     starting_image,
 )
-from napari_fidelity.methods.base import adjoint, check_fit, check_measurement, generator
+from napari_fidelity.methods.calls import adjoint, generator
+from napari_fidelity.methods.checks import check_fit, check_measurement
 from napari_fidelity.methods.data_term import split
 from napari_fidelity.methods.projection import assumed_variance, proximal, ridge_for
 from napari_fidelity.methods.scores import known_variance

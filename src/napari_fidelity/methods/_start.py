@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.errors import FidelityError, ShapeError
-from napari_fidelity.methods.base import adjoint, call_operator
+from napari_fidelity.methods.calls import adjoint, call_operator
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.networks.drunet import noise_level

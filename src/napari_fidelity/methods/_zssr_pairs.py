@@ -14,7 +14,7 @@ import torch
 
 from napari_fidelity.core.errors import OperatorError, ShapeError
 from napari_fidelity.methods._start import starting_image
-from napari_fidelity.methods.base import call_operator
+from napari_fidelity.methods.calls import call_operator
 from napari_fidelity.methods.projection import proximal, ridge_for
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.operators.base import Operator

@@ -14,7 +14,8 @@ from napari_fidelity.methods._start import filled, image_shape, observed
 from napari_fidelity.methods._zssr_pairs import SMALLEST, Making, Source, too_small
 from napari_fidelity.methods._zssr_sizes import enlargement, planned
 from napari_fidelity.methods._zssr_training import Training
-from napari_fidelity.methods.base import call_operator, check_fit, check_measurement, generator
+from napari_fidelity.methods.calls import call_operator, generator
+from napari_fidelity.methods.checks import check_fit, check_measurement
 from napari_fidelity.methods.data_term import split
 from napari_fidelity.methods.projection import UNKNOWN_NOISE, assumed_variance, project
 from napari_fidelity.methods.scores import known_variance, lr_psnr

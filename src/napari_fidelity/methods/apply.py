@@ -9,15 +9,11 @@ from napari_fidelity.core.errors import OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods._fields import MarginField, TileField
-from napari_fidelity.methods.base import (
-    Method,
-    call_network,
-    check_finite_output,
-    check_fit,
-    check_measurement,
-    private_copy,
-)
+from napari_fidelity.methods.base import Method
+from napari_fidelity.methods.calls import call_network
+from napari_fidelity.methods.checks import check_finite_output, check_fit, check_measurement
 from napari_fidelity.methods.scores import lr_psnr, mean_square
+from napari_fidelity.networks.copies import private_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.errors import OptionError, ShapeError
-from napari_fidelity.methods.base import apply_to_features, call_operator
+from napari_fidelity.methods.calls import apply_to_features, call_operator
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 from napari_fidelity.operators._axes import Resize
 from napari_fidelity.operators.local import Axes, LocalMap, Multiply, local_map

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_fidelity.methods.base import call_network
+from napari_fidelity.methods.calls import call_network
 from napari_fidelity.networks.adapters import innermost, is_bound
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.operators.local import beyond, cut, relative

@@ -11,7 +11,8 @@ from pydantic import Field
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Record, Result
 from napari_fidelity.methods.apply import OneRun, network_output, only_step
-from napari_fidelity.methods.base import adjoint, check_measurement, dagger, generator
+from napari_fidelity.methods.calls import adjoint, dagger, generator
+from napari_fidelity.methods.checks import check_measurement
 from napari_fidelity.methods.scores import known_variance, mean_square
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_fidelity.core.errors import FidelityError
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.methods.base import call_operator
+from napari_fidelity.methods.calls import call_operator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

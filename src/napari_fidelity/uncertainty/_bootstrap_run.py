@@ -15,7 +15,8 @@ from napari_fidelity.core.step import Record, Result, Step
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods._start import filled, found_noise, is_picture, noise_variance, pictures
-from napari_fidelity.methods.base import call_operator, check_measurement, generator
+from napari_fidelity.methods.calls import call_operator, generator
+from napari_fidelity.methods.checks import check_measurement
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.methods.views import from_view, to_view, views_for
 from napari_fidelity.operators.base import Operator

@@ -8,7 +8,7 @@ from napari_fidelity.core.errors import ShapeError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Result, Step
 from napari_fidelity.methods._follow import follow
-from napari_fidelity.methods.base import check_fit
+from napari_fidelity.methods.checks import check_fit
 
 if TYPE_CHECKING:
     from napari_fidelity.methods._follow import Inner, TensorStep

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import Record, Result, Step
-from napari_fidelity.methods.base import check_measurement
+from napari_fidelity.methods.checks import check_measurement
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty.base import UncertaintyMap
 

@@ -19,16 +19,10 @@ from napari_fidelity.core.precision import Precision, autocast
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods._follow import follow
 from napari_fidelity.methods.apply import tiling_for
-from napari_fidelity.methods.base import (
-    call_network,
-    check_finite_output,
-    check_fit,
-    check_measurement,
-    generator,
-    in_channels_last,
-    private_copy,
-)
+from napari_fidelity.methods.calls import call_network, generator, in_channels_last
+from napari_fidelity.methods.checks import check_finite_output, check_fit, check_measurement
 from napari_fidelity.methods.projection import project, ridge_for
+from napari_fidelity.networks.copies import private_copy
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
 from napari_fidelity.uncertainty.base import Output

@@ -11,7 +11,8 @@ from pydantic import Field, PrivateAttr, model_validator
 from napari_fidelity.core.errors import OptionError
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods._follow import follow
-from napari_fidelity.methods.base import check_measurement, generator
+from napari_fidelity.methods.calls import generator
+from napari_fidelity.methods.checks import check_measurement
 from napari_fidelity.uncertainty._judged import judged
 from napari_fidelity.uncertainty._passes import Passes
 from napari_fidelity.uncertainty.base import Output

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.methods.base import check_fit, dagger
+from napari_fidelity.methods.calls import dagger
+from napari_fidelity.methods.checks import check_fit
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.metrics.fidelity import squirrel
 from napari_fidelity.operators.base import Operator

@@ -17,7 +17,8 @@ from napari_fidelity.core.errors import OperatorError, OptionError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.step import drain
 from napari_fidelity.methods import FineTune
-from napari_fidelity.methods.base import call_operator, check_measurement
+from napari_fidelity.methods.calls import call_operator
+from napari_fidelity.methods.checks import check_measurement
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.metrics.frc import FIXED, FRC, checkerboard, frc, split_counts, split_gaussian
 from napari_fidelity.operators.noise import PoissonNoise

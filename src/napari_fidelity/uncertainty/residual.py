@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.methods.base import check_fit
+from napari_fidelity.methods.checks import check_fit
 from napari_fidelity.methods.scores import known_variance, lr_psnr, mean_square
 from napari_fidelity.metrics.fidelity import whiteness
 from napari_fidelity.uncertainty._single import Look, SinglePassMap

@@ -129,7 +129,7 @@ def statistics_of(
         Of the probes for that.
     """
     from napari_fidelity.methods._start import is_picture, noise_variance
-    from napari_fidelity.methods.base import call_operator
+    from napari_fidelity.methods.calls import call_operator
     from napari_fidelity.methods.scores import mean_square
 
     picture = weights is None and is_picture(operator, y, x.shape)
