@@ -1,7 +1,7 @@
 """Super-resolution learned from the image alone, beside a denoiser as prior and trained networks, on Set5.
 
 python benchmarks/zssr.py [--data FOLDER] [--out FOLDER] [--threads 1] [--tasks …] [--images …] [--methods …]
-[--published butterfly] [--tables 1]
+[--published butterfly bird] [--tables 1]
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ II); these images are not among the data here."""
 
 def main() -> int:
     args = parse(
-        __doc__, tasks=tuple(TASKS), images=SET5, methods=tuple(METHODS), published=("butterfly",), tables=0
+        __doc__, tasks=tuple(TASKS), images=SET5, methods=tuple(METHODS), published=("butterfly", "bird"), tables=0
     )
     if is_missing(args.data / "set5"):
         return 0
