@@ -1,9 +1,8 @@
 """Networks of different origin through the same command line and the same dock, on the demo's image.
 
 ``LIBGL_ALWAYS_SOFTWARE=1 xvfb-run -a python benchmarks/any_network.py`` (``--dock 0`` leaves the dock out, which
-needs a screen; a virtual one will do). The published EnhanceNet is adapted from ×4, the bundled VSR takes any
-scale, and the network that spandrel detects, a small Compact, is trained here, once, for
-downsampling without blur.
+needs a screen; a virtual one will do). The published EnhanceNet and the bundled VSR are adapted from ×4, and the
+network that spandrel detects, a small Compact, is trained here, once, for downsampling without blur.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ SCALE = 2
 STAGES = ("network", "projection", "fine-tuned", "fine-tuned + projection")
 NOTE = (
     "The demo's measurement: a 256 × 256 part of a photograph, blurred by a Gaussian of 1.6 px and downsampled "
-    "by 2. PSNR in dB on Y; residual: root mean square of A x − y in gray levels of 255; s: wall-clock seconds, "
-    "beside other work, of fine-tuning with projection. Dock: largest difference between the layer that the "
+    "by 2. PSNR in dB on Y; residual: root mean square of A x − y in gray levels of 255; s: wall-clock seconds "
+    "of fine-tuning with projection. Dock: largest difference between the layer that the "
     "Correct dock makes and the file that the command line writes, in gray levels of 255 (they may compute on "
     "different numbers of threads, on which the rounding depends)."
 )
@@ -47,11 +46,6 @@ class Candidate:
 
     name: str
     model: str
-    scale: int | None = None
-
-    def options(self) -> list[str]:
-        """Return what the command line is told of it."""
-        return ["--model", self.model, *(["--scale", str(self.scale)] if self.scale else [])]
 
 
 def candidates(data: Path, folder: Path, steps: int) -> list[Candidate]:
@@ -62,9 +56,9 @@ def candidates(data: Path, folder: Path, steps: int) -> list[Candidate]:
     if not compact.exists():
         train_compact(compact, steps)
     return [
-        Candidate("EnhanceNet, published ×4 weights", str(published), SCALE),
+        Candidate("EnhanceNet, published ×4 weights", str(published)),
         Candidate("edsr-s-x2, bundled", "edsr-s-x2"),
-        Candidate("vsr-s, bundled, a still image", "vsr-s", SCALE),
+        Candidate("vsr-s, bundled, a still image", "vsr-s"),
         Candidate("Compact, a file that spandrel detects", str(compact)),
     ]
 
@@ -92,11 +86,11 @@ def on_command_line(candidate: Candidate, folder: Path) -> dict[str, Path]:
     plain = Recipe(
         operator=parse_operator(OPERATOR),
         method=Apply(),
-        model=ModelReference(name=candidate.model, scale=candidate.scale),
+        model=ModelReference(name=candidate.model),
     )
     recipe.write_text(plain.to_json(), encoding="utf-8")
     files = {stage: folder / f"{stage.replace(' ', '')}.tif" for stage in STAGES}
-    common = ["--operator", OPERATOR, *candidate.options()]
+    common = ["--operator", OPERATOR, "--model", candidate.model]
     calls = {
         "network": ["run", str(recipe), str(y), str(files["network"])],
         "projection": ["project", str(y), str(files["projection"]), *common],
@@ -160,7 +154,7 @@ def in_the_dock(candidate: Candidate, folder: Path) -> dict[str, Any]:
         viewer.add_image(y.data, rgb=True, name="measurement")
         _, dock = viewer.window.add_plugin_dock_widget("napari-fidelity", "Correct")
         # as by hand: a bundled network that nobody chose would make way for one of the operator's scale
-        dock.model.set_reference(ModelReference(name=candidate.model, scale=candidate.scale))
+        dock.model.set_reference(ModelReference(name=candidate.model))
         until(lambda: dock.model.info is not None or dock.model.error is not None)
         dock.formation.set_formation(parse_operator(OPERATOR), None)
         dock.start()
