@@ -17,6 +17,7 @@ from napari_fidelity.core.errors import (
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.options import Options
 from napari_fidelity.networks.copies import private_copy as private_copy
+from napari_fidelity.operators._foreign import check_made
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.operators.identity import Identity
@@ -185,14 +186,18 @@ def dagger(
         return operator.A_dagger(r, image_shape, ridge=ridge, tolerance=tolerance)
     from napari_fidelity.operators._cg import damped_least_squares
 
-    return damped_least_squares(operator.A, operator.A_adjoint, r, ridge, tolerance=tolerance)
+    return damped_least_squares(
+        operator.A, lambda z: adjoint(operator, z, image_shape), r, ridge, tolerance=tolerance
+    )
 
 
 def adjoint(operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:
     """Return ``Aᵀ r`` as an image of the given spatial shape."""
     if isinstance(operator, Operator):
         return operator.A_adjoint(r, image_shape)
-    return operator.A_adjoint(r)
+    x = operator.A_adjoint(r.clone())  # it may work in place
+    check_made(type(operator).__name__, x, r)
+    return x
 
 
 def apply_to_features(operator: LinearOperator, z: torch.Tensor, n_channels: int) -> torch.Tensor:
@@ -282,14 +287,23 @@ def check_measurement(y: torch.Tensor, weights: torch.Tensor | None) -> tuple[to
 
 
 def check_fit(operator: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return ``A x`` after making sure that it has the shape of ``y``.
+    """Return ``A x`` after making sure that it has the shape of ``y``, and that ``x`` is still what it was.
 
     Raises
     ------
     ShapeError
         If the network's output, put through the operator, does not have the measurement's shape.
+    OperatorError
+        If the operator works in place, or makes no real tensor.
     """
-    prediction = call_operator(operator, x)
+    given = x.clone()
+    prediction = call_operator(operator, given)
+    check_made(type(operator).__name__, prediction, x)
+    if not torch.equal(given, x) and bool(x.isfinite().all()):
+        raise OperatorError(
+            f"The A of {type(operator).__name__} changes the image that it is given",
+            do="Let it work on a copy: A(x.clone())",
+        )
     if prediction.shape != y.shape:
         raise ShapeError(
             "The image formation model turns this image into a measurement of another shape",
