@@ -441,7 +441,10 @@ def test_code_that_fails_is_named(source: bytes, error: type[Exception], match: 
 EXITS = {
     "at the end of its import": (SOURCE + "\nraise SystemExit(0)\n", ModelFileError),
     "when made": (SOURCE.replace("super()", "raise SystemExit(0)\n        super()"), ModelFileError),
-    "when run": (SOURCE.replace("x = self.conv(x)", "raise SystemExit(0)"), ArchitectureError),
+    "when run": (
+        SOURCE.replace("forward(self, x):", "forward(self, x):\n        raise SystemExit(0)"),
+        ArchitectureError,
+    ),
 }
 
 
