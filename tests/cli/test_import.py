@@ -108,6 +108,21 @@ def test_several_files_and_one_that_fails(capsys: pytest.CaptureFixture[str]) ->
     assert error["found"] == "ValueError: on purpose, line 1"
 
 
+@pytest.mark.parametrize("words", [("models",), COMMANDS[0]], ids=lambda words: words[0])
+def test_what_it_prints_is_no_part_of_the_document(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("own.py").write_text(f"print('hello')\n{OWN}", encoding="utf-8")
+    assert main([*words, "--json", "--import", "own.py"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)
+    assert "hello" in said.err
+    print("again")  # standard output is what it was
+    assert capsys.readouterr().out == "again\n"
+    assert main([*words[:1], "--json", "--import", "other.py"]) != 0
+    assert json.loads(capsys.readouterr().out)["error"]
+
+
 def test_the_demo_has_nothing_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--import", "own.py"]) == 2
     assert "--import" in capsys.readouterr().err

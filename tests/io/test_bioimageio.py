@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import socket
 import sys
@@ -17,7 +18,8 @@ import torch
 import yaml
 from torch import nn
 
-from napari_fidelity import restore
+from napari_fidelity import restore, write_image
+from napari_fidelity.cli import main
 from napari_fidelity.core.errors import (
     ArchitectureError,
     MissingDependencyError,
@@ -423,12 +425,74 @@ def test_other_weights_than_promised_are_refused(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "match"),
-    [(b"import no_such_library\n", "no_such_library"), (b"Net = lambda **_: 1 / 0\n", "ZeroDivisionError")],
+    ("source", "error", "match"),
+    [
+        (b"import no_such_library\n", MissingDependencyError, "no_such_library"),
+        (b"Net = lambda **_: 1 / 0\n", ModelFileError, "found: ZeroDivisionError"),
+        (b"def f(:\n", ModelFileError, r"found: SyntaxError: invalid syntax \(net\.py, line 1\).*Mend its code"),
+        (b"1 / 0\n", ModelFileError, "found: ZeroDivisionError"),
+    ],
 )
-def test_code_that_fails_is_named(source: bytes, match: str, write: Write) -> None:
-    with pytest.raises((MissingDependencyError, ModelFileError), match=match):
+def test_code_that_fails_is_named(source: bytes, error: type[Exception], match: str, write: Write) -> None:
+    with pytest.raises(error, match=match):
         load_model(write(**{"net.py": source}), trust=True)
+
+
+EXITS = {
+    "at the end of its import": (SOURCE + "\nraise SystemExit(0)\n", ModelFileError),
+    "when made": (SOURCE.replace("super()", "raise SystemExit(0)\n        super()"), ModelFileError),
+    "when run": (
+        SOURCE.replace("forward(self, x):", "forward(self, x):\n        raise SystemExit(0)"),
+        ArchitectureError,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXITS)
+def test_code_that_would_end_the_program_is_named(
+    case: str, write: Write, marker: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, error = EXITS[case]
+    path = write(**{"net.py": source.format(marker=str(marker)).encode()})
+    for _ in range(2):  # a file that did not run to its end is not taken for one that did
+        with pytest.raises(error, match=r"tries to end the program that runs it .found: SystemExit: 0"):
+            load_model(path, trust=True)
+    write_zip(path.with_name("z.zip"), members(description_05(), marker))
+    assert main(["models", str(path.parent), "--trust", "--json"]) == 0
+    exits, whole = json.loads(capsys.readouterr().out)
+    assert (exits["error"], whole["architecture"]) == (error.__name__, "Net")
+
+
+def test_code_that_ends_the_program_later_is_named(
+    write: Write, marker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = SOURCE.replace("x = self.conv(x)", "x = self.conv(x) if x.shape[-1] < 20 else exit(0)")
+    later = later.replace("import torch\n", "from sys import exit\nimport torch\n").format(marker=str(marker))
+    path, taken, made = write(**{"net.py": later.encode()}), tmp_path / "in.tif", tmp_path / "out.tif"
+    write_image(np.full((30, 30), 0.5, np.float32), taken)
+    words = ["project", str(taken), str(made), "--model", str(path), "--operator", "identity", "--trust", "--json"]
+    assert main(words) == 1
+    said = capsys.readouterr().out
+    assert json.loads(said)["error"]["kind"] == "ArchitectureError"
+    assert "The Net network tries to end the program" in said
+    assert not made.exists()
+
+
+def test_ctrl_c_passes(write: Write) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        load_model(write(**{"net.py": b"raise KeyboardInterrupt"}), trust=True)
+
+
+def test_what_code_prints_is_no_part_of_the_document(
+    write: Write, marker: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = SOURCE.replace("x = self.conv(x)", 'print("run")\n        x = self.conv(x)') + 'print("imported")\n'
+    path = write(**{"net.py": source.format(marker=str(marker)).encode()})
+    assert main(["models", str(path), "--trust", "--json"]) == 0
+    said = capsys.readouterr()
+    (info,) = json.loads(said.out)
+    assert info["architecture"] == "Net"
+    assert said.err.startswith("imported\nrun\n")
 
 
 # -- sizes and axes ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from torch import nn
 import napari_fidelity as nf
 from napari_fidelity.core.errors import ArchitectureError, ModelFileError, OptionError
 from napari_fidelity.io import import_file, list_models, load_model, register_model
+from napari_fidelity.methods import FineTune
 from napari_fidelity.networks.vsr import VSR
 
 if TYPE_CHECKING:
@@ -220,6 +221,51 @@ def test_a_model_that_is_not_there(network: Enlarge) -> None:
     register_model("my-net", network, scale=2, n_channels=3)
     with pytest.raises(ModelFileError, match=r"Did you mean 'my-net'\?.*registered: my-net .nf.register_model"):
         load_model("my-ent")
+
+
+class Keeps(nn.Module):
+    """Keeps its last output, and with it what that was computed by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        self.last = self.conv(y)
+        return self.last
+
+
+def test_a_module_that_keeps_its_output() -> None:
+    info = register_model("keeps", Keeps(), scale=1, n_channels=1)
+    loaded: Any = load_model("keeps")
+    assert (info.untrainable, loaded.last_layer_name) == ("", "conv")  # what was found is known of the copy
+    assert loaded.takes_channels_last
+    steps = FineTune(iterations=2).steps(torch.rand(1, 1, 9, 9), nf.operators.Identity(), loaded)
+    assert len(list(steps)) == 3
+    assert load_model("keeps").info == info
+
+
+class Complex(nn.Module):
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return y + 1j
+
+
+class Exits(nn.Module):
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    ("module", "match"),
+    [
+        (Complex(), "'wrong' makes complex numbers.*found: complex64.*real part"),
+        (Exits(), "The Exits network tries to end the program.*found: SystemExit: 0"),
+        (nn.Conv2d(1, 1, 1, device="meta"), "Conv2d holds shapes of weights and no weights.*'meta'.*to_empty"),
+    ],
+)
+def test_what_could_not_be_used_is_named_at_once(module: nn.Module, match: str) -> None:
+    with pytest.raises(ArchitectureError, match=match):
+        register_model("wrong", module, scale=1, n_channels=1)
 
 
 def enlarged(y: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from napari_fidelity.core.errors import (
     ArchitectureError,
     DivergedError,
     NonFiniteError,
+    OperatorError,
     OptionError,
     ShapeError,
 )
@@ -23,6 +24,7 @@ from napari_fidelity.operators import (
     Mask,
     Operator,
     PoissonNoise,
+    register_operator,
 )
 
 if TYPE_CHECKING:
@@ -215,3 +217,22 @@ def broken(image: torch.Tensor) -> torch.Tensor:
 def test_refused(y: Any, model: Any, weights: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         drain(Project().steps(y, Identity(), model, weights=weights))
+
+
+class InPlace:
+    """An operator that halves the very tensor it is given, at A, its adjoint or both."""
+
+    def __init__(self, *methods: str) -> None:
+        for name in ("A", "A_adjoint"):
+            setattr(self, name, (lambda x: x.mul_(0.5)) if name in methods else lambda x: 0.5 * x)
+
+
+@pytest.mark.usefixtures("nothing_registered")
+def test_operators_that_work_in_place() -> None:
+    y = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    wanted = drain(Project().steps(y.clone(), InPlace(), lambda y: y)).image
+    assert torch.equal(drain(Project().steps(y.clone(), InPlace("A_adjoint"), lambda y: y)).image, wanted)
+    with pytest.raises(OperatorError, match=r"The A of InPlace changes the image.*A\(x\.clone\(\)\)"):
+        drain(Project().steps(y, InPlace("A"), lambda y: y))
+    registered = register_operator("in-place", InPlace("A", "A_adjoint"))
+    assert torch.equal(drain(Project().steps(y, registered, lambda y: y)).image, wanted)

@@ -200,8 +200,14 @@ def test_scores() -> None:
     result = run(zssr(), y, HALF, noise=GaussianNoise(sigma=0.02))
     scores = result.history[-1].scores
     assert {"lr_psnr", "discrepancy", "reconstruction", "change"} <= scores.keys()
-    assert "gradient steps are done" in result.stop_reason
+    assert result.stop_reason == "all 12 gradient steps are done"
     assert scores["discrepancy"] == pytest.approx(10 ** (-scores["lr_psnr"] / 10) / 0.02**2, rel=1e-4)
+
+
+def test_steps_are_counted_over_all_sizes() -> None:
+    quarter = Downsample(scale=4)
+    result = run(zssr(iterations=1, gradual="doubling"), quarter.A(star(96)), quarter)
+    assert result.stop_reason == "all 8 gradient steps are done"
 
 
 def test_unobserved_pixels_say_nothing() -> None:

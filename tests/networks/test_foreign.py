@@ -17,7 +17,8 @@ from napari_fidelity.methods.last_layer import first_pass
 from napari_fidelity.networks.adapters import for_gray
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.networks.info import ModelInfo
-from napari_fidelity.networks.probe import OTHER_NUMBERS, SAME_NUMBERS, examined, found_sizes
+from napari_fidelity.networks.probe import OTHER_NUMBERS, SAME_NUMBERS, examined
+from napari_fidelity.networks.sizes import found_sizes
 from napari_fidelity.operators import Downsample
 from napari_fidelity.uncertainty import Dropout
 
@@ -144,7 +145,10 @@ class _Fails(torch.autograd.Function):
     ("then", "reason"),
     [
         (lambda x: x, ""),
-        (without_gradients, "without gradients"),
+        (without_gradients, "cut off from its weights: by no_grad, detach or NumPy inside, or"),
+        (lambda x: (x > 0).float(), "cut off from its weights: .* by comparisons"),
+        (lambda x: torch.from_numpy(x.detach().numpy()), "cut off from its weights: .* NumPy"),
+        (lambda x: (255 * x).to(torch.int32), r"makes whole numbers \(int32\)"),
         (_Fails.apply, "backward pass fails: no way back"),
         (lambda x: (x * 0).sqrt() + x, "gradients .* not finite"),
         (lambda x: x * 0, "no gradient reaches"),
@@ -164,11 +168,32 @@ def test_why_a_network_cannot_learn(then: Any, reason: str) -> None:
         assert next(method.steps(y, Downsample(scale=2), net)).estimate().isfinite().all()
 
 
+def test_why_one_that_returns_its_input_cannot_learn() -> None:
+    class Unused(Strict):
+        def forward(self, y: Tensor) -> Tensor:
+            return y * 0.5
+
+    reason = examined(wrapped(Unused(), scale=1)).info.untrainable
+    assert reason == "no gradient reaches its weights: its output does not depend on them, or they are detached"
+
+
+def test_the_trials_leave_nothing_in_a_network() -> None:
+    class Keeps(Strict):
+        def forward(self, y: Tensor) -> Tensor:
+            self.last_output = super().forward(y)
+            return self.last_output
+
+    net = examined(wrapped(Keeps()))
+    assert not hasattr(net.module, "last_output")
+    assert copy.deepcopy(net).last_layer_name == "last"
+
+
 @pytest.mark.parametrize(
     ("then", "found"),
     [
         (lambda x: x * float("nan"), "3072 values NaN, of 3072"),
         (lambda x: x / 0, "3072 values infinite, of 3072"),
+        (lambda x: x + 1j, "complex64"),
         (
             lambda x: torch.cat([x[..., 1:] / 0, x[..., :1] * float("nan")], -1),
             "96 values NaN and 2976 values inf",
@@ -176,7 +201,9 @@ def test_why_a_network_cannot_learn(then: Any, reason: str) -> None:
     ],
 )
 def test_a_network_that_makes_no_numbers_is_refused(then: Any, found: str) -> None:
-    with pytest.raises(ArchitectureError, match=rf"Other network makes no finite image of .*found: {found}"):
+    with pytest.raises(
+        ArchitectureError, match=rf"Other network makes (no finite image of|complex) .*found: {found}"
+    ):
         examined(wrapped(Other(then)))
 
 

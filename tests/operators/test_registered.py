@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_fidelity.operators import (
     Downsample,
     GaussianBlur,
     Grid,
+    Identity,
     Mask,
     Operator,
     Registered,
@@ -24,7 +26,7 @@ from napari_fidelity.operators import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 pytestmark = pytest.mark.usefixtures("nothing_registered")
 
@@ -135,6 +137,75 @@ def test_what_it_makes_must_be_an_image() -> None:
         register_operator("flat", Flat()).A(torch.rand(1, 1, 3, 3))
 
 
+class By:
+    """An object whose two methods are one function."""
+
+    def __init__(self, apply: Callable[[torch.Tensor], Any]) -> None:
+        self.A = self.A_adjoint = apply
+
+
+def in_place(x: torch.Tensor) -> torch.Tensor:
+    return x.mul_(0.5)
+
+
+def in_numpy(x: torch.Tensor) -> torch.Tensor:
+    array = x.numpy()
+    array *= 0.5
+    return torch.from_numpy(array)
+
+
+@pytest.mark.parametrize("apply", [in_place, in_numpy])
+@pytest.mark.parametrize("resolve", [False, True])
+def test_objects_are_given_copies(apply: Any, resolve: bool) -> None:
+    registered: Any = register_operator("in-place", By(apply))
+    operator = resolved(registered) if resolve else registered
+    x = torch.rand(1, 1, 4, 4)
+    before = x.clone()
+    for method in (operator.A, operator.A_adjoint):
+        assert torch.equal(method(x), 0.5 * before)
+        assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    ("apply", "match"),
+    [
+        (lambda x: (x,), r"into none .*found: tuple.*one tensor each"),
+        (lambda x: None, r"into none .*found: NoneType"),
+        (lambda x: x.half(), r"half precision.*found: float16.*float32"),
+        (lambda x: x.bfloat16(), r"half precision.*found: bfloat16"),
+        (lambda x: x * 1j, r"real numbers into others.*found: complex64"),
+        (lambda x: x > 0, r"real numbers into others.*found: bool"),
+    ],
+)
+def test_what_makes_no_measurement_is_refused_at_once(apply: Any, match: str) -> None:
+    with pytest.raises(OperatorError, match=f"'wrong' .*{match}"):
+        register_operator("wrong", By(apply))
+    with pytest.raises(OperatorError, match="'wrong' is registered"):
+        Registered(name="wrong")
+
+
+def test_whatever_an_object_throws_is_named() -> None:
+    for apply, match in ((lambda x: 1 / 0, "found: ZeroDivisionError"), (lambda x: sys.exit(0), "SystemExit: 0")):
+        operator = register_operator("throws", By(apply))  # it may be for images of another size
+        with pytest.raises(OperatorError, match=f"'throws' .*{match}"):
+            operator.A(torch.rand(1, 1, 4, 4))
+
+
+def test_double_precision_comes_back_as_what_was_given() -> None:
+    assert register_operator("double", By(torch.Tensor.double)).A(torch.rand(1, 1, 4, 4)).dtype == torch.float32
+
+
+def test_an_operator_of_ours_that_works_in_place_is_refused() -> None:
+    class InPlace(Identity):
+        kind: str = "in_place"
+
+        def A(self, x: torch.Tensor) -> torch.Tensor:
+            return in_place(x)
+
+    with pytest.raises(OperatorError, match=r"The A of 'mine' changes the tensor.*A\(x\.clone\(\)\)"):
+        register_operator("mine", InPlace())
+
+
 def test_an_adjoint_that_is_none_is_said(caplog: pytest.LogCaptureFixture) -> None:
     class Wrong(Operator):
         kind: str = "wrong"
@@ -163,7 +234,7 @@ def test_names_give_way_to_what_they_stand_for() -> None:
     for name, operator in {"blur": blur, "seen": seen, "binned": binned}.items():
         register_operator(name, operator)
     assert resolved(Registered(name="blur")) is blur
-    assert resolved(Registered(name="binned")) is binned
+    assert resolved(Registered(name="binned")).operator is binned
     assert resolved(blur) is blur
     assert resolved(None) is None
     plain = Compose(operators=[blur, seen])

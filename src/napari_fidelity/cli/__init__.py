@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -87,12 +88,13 @@ def _run(words: list[str]) -> int:
     """Run the command line as :func:`main`, but for Ctrl-C."""
     from cyclopts import CycloptsError
 
-    from napari_fidelity.cli._console import FAILED, MISUSED, print_error
+    from napari_fidelity.cli._console import FAILED, MISUSED, json_alone, print_error
     from napari_fidelity.core.errors import FidelityError, MemoryNeededError
 
     as_json = "--json" in words
     try:
-        code = build_app()(words, result_action="return_value", exit_on_error=False, print_error=False)
+        with json_alone() if as_json else nullcontext():
+            code = build_app()(words, result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print_error(_misuse(error), as_json=as_json)
         return MISUSED

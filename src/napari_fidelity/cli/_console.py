@@ -8,9 +8,9 @@ import math
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -40,6 +40,7 @@ OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False, soft_wrap=True)
+_document: TextIO | None = None  # standard output, where it is kept for a document
 
 
 def set_up_logging(*, quiet: bool) -> None:
@@ -64,9 +65,26 @@ class _Once:
         return new
 
 
+@contextmanager
+def json_alone() -> Iterator[None]:
+    """Keep standard output for the document of :func:`print_json`; what prints meanwhile goes to standard error.
+
+    Networks, operators and files of other people print what they like, while they are loaded and whenever they
+    run. For a command as a whole, as standard output is that of all threads: to change it around each call of
+    foreign code would take it from whatever else is running.
+    """
+    global _document
+    before, _document = _document, sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _document = before
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output, and nothing else."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    (_document or sys.stdout).write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def print_error(error: FidelityError, *, as_json: bool) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
+import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_fidelity.core.errors import ArchitectureError, MissingDependencyError, ModelFileError
+from napari_fidelity.core.errors import (
+    ArchitectureError,
+    FidelityError,
+    MissingDependencyError,
+    ModelFileError,
+)
+from napari_fidelity.core.foreign_code import no_exit
 from napari_fidelity.io._bioimageio_package import read_package
 from napari_fidelity.io._bioimageio_steps import read_steps
 from napari_fidelity.io._bioimageio_tensors import read_sizes, read_tensor
@@ -22,7 +31,7 @@ from napari_fidelity.networks.probe import examined
 from napari_fidelity.networks.processing import LinearStep, Processed, Scale
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_HASH = re.compile(r"_[0-9a-f]{64}\b")  # that the library puts behind the name of a package's file
 _IMPLAUSIBLE = 20  # standard deviations that fixed statistics make of intensities in [0, 1]
 
 
@@ -69,17 +79,33 @@ def _module(package: Package, name: str) -> nn.Module:
         return trusted_torchscript(weights.get_reader().read(), name).eval()
     from bioimageio.core.backends.pytorch_backend import load_torch_model
 
+    what = f"The network in '{name}'"
     try:
-        return load_torch_model(weights, devices=["cpu"]).eval()
-    except ImportError as error:
-        cause = error.__cause__ or error
-        raise MissingDependencyError(
-            f"The network in '{name}' cannot be imported", found=f"{type(cause).__name__}: {cause}"
-        ) from error
+        with _whole_imports(), no_exit(ModelFileError, what):
+            return load_torch_model(weights, devices=["cpu"]).eval()
+    except FidelityError:
+        raise
     except Exception as error:  # somebody else's code: it raises whatever it likes
-        raise ModelFileError(
-            f"The network in '{name}' cannot be made", found=f"{type(error).__name__}: {str(error)[:300]}"
-        ) from error
+        # whatever the file of the network raises, the library calls a failed import
+        cause = (error.__cause__ or error) if isinstance(error, ImportError) else error
+        found = f"{type(cause).__name__}: {_HASH.sub('', str(cause))[:300]}"
+        if isinstance(cause, ImportError):
+            raise MissingDependencyError(f"{what} cannot be imported", found=found) from error
+        do = "Mend its code, or get the package again from whoever made it" if cause is not error else ""
+        raise ModelFileError(f"{what} cannot be made", found=found, do=do) from error
+
+
+@contextmanager
+def _whole_imports() -> Iterator[None]:
+    """Forget a package's file that did not run to its end: the library does so after ordinary errors alone."""
+    before = set(sys.modules)
+    try:
+        yield
+    except BaseException:
+        for name in sys.modules.keys() - before:
+            if _HASH.search(name):
+                del sys.modules[name]
+        raise
 
 
 class _Plan:

@@ -13,7 +13,8 @@ from napari_fidelity.core.errors import ArchitectureError
 from napari_fidelity.io._formats import demand_trust, opened
 from napari_fidelity.networks.foreign import ForeignNetwork
 from napari_fidelity.networks.info import ModelInfo
-from napari_fidelity.networks.probe import examined, found_shapes, found_sizes
+from napari_fidelity.networks.probe import examined
+from napari_fidelity.networks.sizes import found_shapes, found_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -60,7 +60,13 @@ class Training:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate, fused=True)
         self.mean = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.rate, self.taken, self.changed, self.ended = options.learning_rate, 0, 0, ""
+        self.earlier = 0 if before is None else before.all_taken
         self.errors: list[float] = []
+
+    @property
+    def all_taken(self) -> int:
+        """Number of gradient steps over this size and those before it."""
+        return self.earlier + self.taken
 
     def _new(self, fold: tuple[int, int], rng: torch.Generator) -> ZeroShotNetwork:
         """Return an untrained network that works on blocks of that size."""
@@ -80,7 +86,7 @@ class Training:
         """Take the gradient steps of one iteration; return their mean loss."""
         losses = [self._step() for _ in range(self.options.updates)]
         if self.taken >= self.options.iterations * self.options.updates:
-            self.ended = f"all {self.taken} gradient steps are done"
+            self.ended = f"all {self.all_taken} gradient steps are done"
         return math.fsum(losses) / len(losses)
 
     def judge(self, error: float) -> None:
@@ -94,7 +100,7 @@ class Training:
         if -_FACTOR * line[0] < math.sqrt(covariance[0, 0]):
             self.rate, self.changed = self.rate / 10, self.taken
         if self.rate < 1.5 * _LAST_RATE:
-            self.ended = f"the reconstruction error came to rest after {self.taken} gradient steps"
+            self.ended = f"the reconstruction error came to rest after {self.all_taken} gradient steps"
 
     def _step(self) -> float:
         options = self.options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import ArchitectureError, OperatorError
 from napari_fidelity.core.lazy import torch
+from napari_fidelity.operators._foreign import check_made
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.operators.identity import Identity
@@ -33,14 +34,18 @@ def dagger(
         return operator.A_dagger(r, image_shape, ridge=ridge, tolerance=tolerance)
     from napari_fidelity.operators._cg import damped_least_squares
 
-    return damped_least_squares(operator.A, operator.A_adjoint, r, ridge, tolerance=tolerance)
+    return damped_least_squares(
+        operator.A, lambda z: adjoint(operator, z, image_shape), r, ridge, tolerance=tolerance
+    )
 
 
 def adjoint(operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int]) -> torch.Tensor:
     """Return ``Aᵀ r`` as an image of the given spatial shape."""
     if isinstance(operator, Operator):
         return operator.A_adjoint(r, image_shape)
-    return operator.A_adjoint(r)
+    x = operator.A_adjoint(r.clone())  # it may work in place
+    check_made(type(operator).__name__, x, r)
+    return x
 
 
 def apply_to_features(operator: LinearOperator, z: torch.Tensor, n_channels: int) -> torch.Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_fidelity.core.errors import DivergedError, NonFiniteError, OptionError, ShapeError
+from napari_fidelity.core.errors import DivergedError, NonFiniteError, OperatorError, OptionError, ShapeError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.methods.calls import call_operator
+from napari_fidelity.operators._foreign import check_made
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator
@@ -57,14 +58,23 @@ def check_measurement(y: torch.Tensor, weights: torch.Tensor | None) -> tuple[to
 
 
 def check_fit(operator: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return ``A x`` after making sure that it has the shape of ``y``.
+    """Return ``A x`` after making sure that it has the shape of ``y``, and that ``x`` is still what it was.
 
     Raises
     ------
     ShapeError
         If the network's output, put through the operator, does not have the measurement's shape.
+    OperatorError
+        If the operator works in place, or makes no real tensor.
     """
-    prediction = call_operator(operator, x)
+    given = x.clone()
+    prediction = call_operator(operator, given)
+    check_made(type(operator).__name__, prediction, x)
+    if not torch.equal(given, x) and bool(x.isfinite().all()):
+        raise OperatorError(
+            f"The A of {type(operator).__name__} changes the image that it is given",
+            do="Let it work on a copy: A(x.clone())",
+        )
     if prediction.shape != y.shape:
         raise ShapeError(
             "The image formation model turns this image into a measurement of another shape",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from napari_fidelity.core.errors import ArchitectureError, OperatorError
+from napari_fidelity.core.foreign_code import is_physics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,10 +184,10 @@ def for_operator(network: Any, operator: Any, noise: Any = None) -> Any:
     """
     if not takes_operator(network):
         return network
-    if not hasattr(operator, "to_deepinv") and not _is_physics(operator):
+    if not hasattr(operator, "to_deepinv") and not is_physics(operator):
         raise OperatorError(
             f"{type(network).__name__} is told the image formation model, and does not understand this one",
-            found=type(operator).__name__,
+            found=type(getattr(operator, "operator", operator)).__name__,  # not the one around it
             do="Use an operator of this package, a deepinv.physics.LinearPhysics, or a network that takes the "
             "measurement alone",
         )
@@ -204,9 +205,3 @@ def is_bound(network: object) -> bool:
     while network is not None and not isinstance(network, WithOperator):
         network = getattr(network, "network", None)
     return network is not None
-
-
-def _is_physics(operator: object) -> bool:
-    """Tell whether an operator is a physics of deepinv, without importing the library."""
-    names = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(operator).__mro__}
-    return "deepinv.LinearPhysics" in names

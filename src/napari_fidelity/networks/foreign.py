@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_fidelity.core.errors import ArchitectureError
+from napari_fidelity.core.foreign_code import no_exit
 from napari_fidelity.networks.base import RestorationNetwork, check_image
 from napari_fidelity.networks.reconstruction import ReconstructionNetwork
 
@@ -102,7 +103,8 @@ class ForeignNetwork(nn.Module):
         ShapeError
             If `y` is no float image (N, C, H, W).
         ArchitectureError
-            If it has another number of channels, or the network's output another size than it promised.
+            If it has another number of channels, or the network's output another size than it promised, or if the
+            network tries to end the program.
         """
         check_image(y, self.n_channels, self.info.architecture)
         padded = self._padded(y if self.takes_channels_last else y.contiguous())
@@ -125,13 +127,14 @@ class ForeignNetwork(nn.Module):
             return torch.cat([self._run(*pair) for pair in zip(torch.split(y, 1), parts, strict=True)])
         takes = given is not None and (self.takes_noise_level or self.takes_operator)
         arguments = (y, given) if takes else (y,)
-        if not self.same_numbers:
-            output: Tensor = self.module(*arguments)
+        with no_exit(ArchitectureError, f"The {self.info.architecture} network"):
+            if not self.same_numbers:
+                output: Tensor = self.module(*arguments)
+                return output
+            with torch.random.fork_rng(devices=[y.device] if y.is_cuda else []):
+                torch.manual_seed(0)
+                output = self.module(*arguments)
             return output
-        with torch.random.fork_rng(devices=[y.device] if y.is_cuda else []):
-            torch.manual_seed(0)
-            output = self.module(*arguments)
-        return output
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size that an image is padded to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SIDE = 16  # pixels, more where the network asks for it
-_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # of width and height, that networks ask for
 _LEVEL = 0.1  # of the noise, for networks that are told it
 _CHANGE = 0.05  # of a last layer's weights, relative to their size
 _SAME = 1e-3  # relative to the change of the output
-_TRIED = (1, 3, 2, 4, 5, 6, 7, 8)  # channels, to tell what a network takes that is refused
+_FOUND = ("info", "one_by_one", "same_numbers", "last_layer_name", "takes_channels_last")  # of a network
 
 SAME_NUMBERS = "it draws some, and is given the same ones each time: results replay"
 """Of a network that draws random numbers of torch."""
@@ -37,14 +37,34 @@ def examined(network: ForeignNetwork) -> ForeignNetwork:
     """Return the network with what a run forth and back tells of it: whether it can learn, and its last layer.
 
     One that draws random numbers is given the same ones from then on; the log warns of one that still does not
-    make the same of an image twice. Weights, gradients, mode and everybody's random numbers are left as they were.
-    The cost is that of a few runs on the smallest image the network takes.
+    make the same of an image twice. Weights, gradients, mode and everybody's random numbers are left as they were,
+    and so is what the network keeps of its runs: these are a copy's. The cost is that of a few runs on the
+    smallest image the network takes.
 
     Raises
     ------
     ArchitectureError
-        If it cannot be run at all, or makes NaN or infinity of an image in [0, 1].
+        If it cannot be run at all, or makes NaN, infinity or complex numbers of an image in [0, 1].
     """
+    tried = _copied(network)
+    _examine(tried)
+    for name in _FOUND:
+        setattr(network, name, getattr(tried, name))
+    return network
+
+
+def _copied(network: ForeignNetwork) -> ForeignNetwork:
+    """Return a copy; the network itself where it cannot be copied, which is said when it has to be."""
+    try:
+        with torch.no_grad():  # the copy of a TorchScript program would hang on the original's weights else
+            return copy.deepcopy(network)
+    except Exception as error:  # somebody else's code: it raises whatever it likes
+        if is_out_of_memory(error):
+            raise
+        return network
+
+
+def _examine(network: ForeignNetwork) -> None:
     y = _small_image(network)
     with _undisturbed(network):
         _check_finite(network, y)
@@ -54,12 +74,12 @@ def examined(network: ForeignNetwork) -> ForeignNetwork:
         network.info = replace(network.info, untrainable=reason, random_numbers=numbers)
         network.last_layer_name = None if reason else _last_layer(network, y)
         network.takes_channels_last = not reason and _takes_channels_last(network, y)
-    return network
 
 
 @torch.no_grad()
 def _check_finite(network: ForeignNetwork, y: Tensor) -> None:
     output = _run(network, y)
+    check_real(output, f"The {network.info.architecture} network")
     wrong = {"NaN": output.isnan(), "infinite": output.isinf()}
     counts = [f"{int(of.sum())} values {name}" for name, of in wrong.items() if bool(of.any())]
     if counts:
@@ -68,6 +88,22 @@ def _check_finite(network: ForeignNetwork, y: Tensor) -> None:
             found=f"{' and '.join(counts)}, of {output.numel()}",
             do="Save it again from where it works, in float32: it may have been trained or saved in a precision "
             "that does not hold its values",
+        )
+
+
+def check_real(output: Tensor, what: str) -> None:
+    """Refuse complex numbers, of which arithmetic with images would drop the imaginary part.
+
+    Raises
+    ------
+    ArchitectureError
+        If the output has some.
+    """
+    if output.is_complex():
+        raise ArchitectureError(
+            f"{what} makes complex numbers, and an image has real ones",
+            found=str(output.dtype).removeprefix("torch."),
+            do="Let it return the real part or the magnitude, whichever is the image",
         )
 
 
@@ -96,63 +132,6 @@ def _small_image(network: ForeignNetwork) -> Tensor:
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     size = network.padded_size(_SIDE, _SIDE)
     return torch.rand(1, network.n_channels, *size, generator=torch.Generator().manual_seed(0)).to(device)
-
-
-def found_sizes(module: nn.Module) -> tuple[int, int, int, int] | None:
-    """Return channels, scale, size multiple and smallest size of a module, as trials find them.
-
-    Gray is tried before RGB, as a network for RGB refuses gray images, and not the other way round. ``None`` if no
-    size works.
-    """
-    for channels in (1, 3):
-        for multiple, height, width in _trial_sizes():
-            if scale := _scale(module, channels, height, width):
-                tried = sorted({n for n in (multiple, 2 * multiple, 4, 8, 16) if n % multiple == 0 and n < width})
-                fits = (size for size in tried if _scale(module, channels, size, size) == scale)
-                return channels, scale, multiple, next(fits, width)
-    return None
-
-
-def found_shapes(module: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Return the shapes of an image that a module takes, and of what it makes of it; ``None`` if none is found.
-
-    For modules that :func:`found_sizes` knows nothing of: images of more channels are tried as well.
-    """
-    for channels in _TRIED:
-        for _, height, width in _trial_sizes():
-            output = _made(module, channels, height, width)
-            if output is not None:
-                return (1, channels, height, width), tuple(output.shape)
-    return None
-
-
-def _trial_sizes() -> Iterator[tuple[int, int, int]]:
-    """Yield multiples that widths and heights may have to be of, with a height and a width."""
-    for multiple in _MULTIPLES:
-        least = max(1, 24 // multiple) | 1  # odd, and the image neither tiny nor large
-        yield multiple, multiple * (least + 2), multiple * least
-
-
-def _scale(module: nn.Module, channels: int, height: int, width: int) -> int:
-    """Return by how much a module enlarges images of a size; 0 if it does not take them, or not evenly."""
-    output = _made(module, channels, height, width)
-    if output is None or output.ndim != 4:
-        return 0
-    scale = output.shape[3] // width
-    return scale if tuple(output.shape) == (1, channels, scale * height, scale * width) else 0
-
-
-def _made(module: nn.Module, channels: int, height: int, width: int) -> Tensor | None:
-    """Return what a module makes of a random image; ``None`` if it does not take it, or makes no tensor of it."""
-    y = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            output = module(y)
-    except Exception as error:  # somebody else's code: it raises whatever it likes
-        if is_out_of_memory(error):
-            raise
-        return None
-    return output if isinstance(output, Tensor) else None
 
 
 @contextmanager
@@ -192,10 +171,10 @@ def _obstacle(network: nn.Module, y: Tensor) -> str:
         return "it holds no parameters; its weights were frozen into constants"
     output = _run(network, y)
     if not output.requires_grad:
-        return "it runs without gradients (no_grad) inside"
+        return _cut_off(network, y, output)
     try:
         found = torch.autograd.grad(output.square().mean(), parameters, allow_unused=True)
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+    except (Exception, SystemExit) as error:  # somebody else's code: it raises whatever it likes
         if is_out_of_memory(error):
             raise
         return f"its backward pass fails: {_first_line(error)}"
@@ -205,6 +184,22 @@ def _obstacle(network: nn.Module, y: Tensor) -> str:
     if not any(bool(gradient.any()) for gradient in gradients):
         return "no gradient reaches its weights"
     return ""
+
+
+def _cut_off(network: nn.Module, y: Tensor, output: Tensor) -> str:
+    """Return why no gradient leads from the output to the network's weights."""
+    if not output.is_floating_point():
+        return f"it makes whole numbers ({str(output.dtype).removeprefix('torch.')}), which have no gradients"
+    try:
+        passes = _run(network, y.clone().requires_grad_()).requires_grad
+    except FidelityError:  # NumPy, for one, takes no tensor that has gradients
+        passes = False
+    if passes:
+        return "no gradient reaches its weights: its output does not depend on them, or they are detached"
+    return (
+        "its output is cut off from its weights: by no_grad, detach or NumPy inside, or because it is made by "
+        "comparisons, such as those of a threshold, which have no gradients"
+    )
 
 
 def _takes_channels_last(network: ForeignNetwork, y: Tensor) -> bool:
@@ -247,7 +242,7 @@ def _run(network: nn.Module, y: Tensor) -> Tensor:
     return output
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].partition(": [")[0][:200] if lines else type(error).__name__  # without sizes and addresses
 

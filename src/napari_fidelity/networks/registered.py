@@ -91,12 +91,16 @@ def as_model(
 
 def _try(network: LoadedNetwork, info: ModelInfo) -> None:
     """Run a small image through a network."""
+    from napari_fidelity.networks.probe import check_real
+
     y = torch.linspace(0.1, 0.9, info.n_channels * _PROBE[0] * _PROBE[1]).reshape(1, info.n_channels, *_PROBE)
     given = (0.1,) if network.takes_noise_level else ()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             x = network(y, *given)
     except ArchitectureError as error:
+        if isinstance(error.__cause__, SystemExit):
+            raise
         raise ArchitectureError(
             f"'{info.id}' makes no image of its scale, ×{info.scale}, and number of channels, {info.n_channels}",
             found=error.found,
@@ -111,6 +115,7 @@ def _try(network: LoadedNetwork, info: ModelInfo) -> None:
             found=str(error).partition("\n")[0],
             do="Check n_channels; where it takes no image of any size, say size_multiple=8, or smallest=64",
         ) from error
+    check_real(x, f"'{info.id}'")
     if not bool(torch.isfinite(x).all()):
         raise ArchitectureError(f"'{info.id}' makes an image that is not finite", do="Check its weights")
 

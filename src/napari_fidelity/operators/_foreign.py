@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import OperatorError
+from napari_fidelity.core.errors import FidelityError, OperatorError
+from napari_fidelity.core.foreign_code import no_exit
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.operators.base import Grid
 
@@ -20,6 +21,8 @@ _EXTENT = 32  # pixels along each axis of the measurement that a grid is found w
 
 class ForeignOperator:
     """The shapes and the grid of an object that has ``A`` and ``A_adjoint`` and no more.
+
+    The object is given copies, as it may change what it is given, and its results have the precision of those.
 
     Parameters
     ----------
@@ -94,21 +97,61 @@ class ForeignOperator:
 
     def _call(self, apply: Map, x: torch.Tensor) -> torch.Tensor:
         """Return what the object makes of a tensor; what it throws becomes an :class:`OperatorError`."""
-        from napari_fidelity.operators._autograd import own_precision
+        found = called(self.name, apply, x.clone())
+        check_made(self.name, found, x)
+        return found.to(x.dtype)
 
-        try:
-            with own_precision(x):
-                found = apply(x)
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
-            if is_out_of_memory(error):
-                raise
-            raise OperatorError(
-                f"'{self.name}' cannot be applied to a tensor of shape {tuple(x.shape)}",
-                found=str(error).partition("\n")[0],
-            ) from error
-        if not isinstance(found, torch.Tensor) or found.ndim != x.ndim:
-            shape = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
-            raise OperatorError(
-                f"'{self.name}' turns a tensor of shape {tuple(x.shape)} into none (N, C, *spatial)", found=shape
-            )
-        return found
+
+def called(name: str, apply: Map, x: torch.Tensor) -> torch.Tensor:
+    """Return what somebody else's map makes of a tensor, whatever that is.
+
+    Raises
+    ------
+    OperatorError
+        In place of what the map throws.
+    """
+    from napari_fidelity.operators._autograd import own_precision
+
+    try:
+        with own_precision(x), no_exit(OperatorError, f"'{name}'"):
+            return apply(x)
+    except FidelityError:
+        raise
+    except Exception as error:  # somebody else's code: it raises whatever it likes
+        if is_out_of_memory(error):
+            raise
+        said = str(error).partition("\n")[0]
+        usual = isinstance(error, RuntimeError | ValueError | TypeError | AssertionError) and said
+        raise OperatorError(
+            f"'{name}' cannot be applied to a tensor of shape {tuple(x.shape)}",
+            found=said if usual else f"{type(error).__name__}: {said}".rstrip(": "),
+        ) from error
+
+
+def check_made(name: str, found: object, x: torch.Tensor) -> None:
+    """Refuse what no operator makes of a tensor ``(N, C, *spatial)`` of real numbers.
+
+    Raises
+    ------
+    OperatorError
+        If it is none of these, or in half precision where the tensor is not: sums of its values would be noise.
+    """
+    if not isinstance(found, torch.Tensor) or found.ndim != x.ndim:
+        raise OperatorError(
+            f"'{name}' turns a tensor of shape {tuple(x.shape)} into none (N, C, *spatial)",
+            found=f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__,
+            do="Let A and A_adjoint return one tensor each",
+        )
+    dtype = str(found.dtype).removeprefix("torch.")
+    if not found.is_floating_point():
+        raise OperatorError(
+            f"'{name}' turns real numbers into others, and a measurement and its image are real",
+            found=dtype,
+            do="Let A and A_adjoint return floats: of complex numbers the two parts, as channels",
+        )
+    if found.dtype.itemsize < 4 <= x.dtype.itemsize:
+        raise OperatorError(
+            f"'{name}' works in half precision, which is too coarse to solve for an image",
+            found=dtype,
+            do="Let A and A_adjoint compute in the precision of the tensor they are given (float32)",
+        )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from napari_fidelity.core.errors import OperatorError
+from napari_fidelity.core.foreign_code import is_physics
 from napari_fidelity.core.options import flattened
+from napari_fidelity.operators._foreign import ForeignOperator
 from napari_fidelity.operators.base import Grid, Operator, check_ridge
 from napari_fidelity.operators.blur import AiryBlur, Blur, GaussianBlur, MotionBlur, UniformBlur
 from napari_fidelity.operators.fourier import Fourier
@@ -168,10 +170,12 @@ def resolved(operator: Any) -> Any:
     """Return an operator with those that were registered in place of their names.
 
     Methods and pipeline look for parts of some kinds, such as a mask at the end, and treat an object that is none
-    of our operators as what it is: one that tells no grid. In a composition such an object keeps its name.
+    of our operators as what it is: one that tells no grid. In a composition such an object keeps its name. A
+    physics of deepinv is handed out itself, for networks that take one.
     """
     if isinstance(operator, Registered):
-        return operator.own if isinstance(operator.own, Operator) else operator.own.operator
+        own = operator.own
+        return own.operator if isinstance(own, ForeignOperator) and is_physics(own.operator) else own
     if not isinstance(operator, Compose) or not any(isinstance(part, Registered) for part in operator.operators):
         return operator
     found = [part.own if isinstance(part, Registered) else part for part in operator.operators]

@@ -11,7 +11,7 @@ from napari_fidelity.core.errors import FidelityError, OperatorError, OptionErro
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.core.options import fingerprint
 from napari_fidelity.core.registry import OWN_OPERATORS, check_name
-from napari_fidelity.operators._foreign import ForeignOperator
+from napari_fidelity.operators._foreign import ForeignOperator, called, check_made
 from napari_fidelity.operators.base import Grid, Operator
 
 if TYPE_CHECKING:
@@ -139,6 +139,9 @@ def register_operator(name: str, operator: Any) -> Registered:
     ------
     OptionError
         If the name is no name, or the operator lacks one of the two methods.
+    OperatorError
+        If one of them makes no real tensor, or one in half precision; or changes what it is given, though the
+        operator is an :class:`Operator` (other objects are given copies).
     """
     check_name(name, "operator")
     if isinstance(operator, Registered):
@@ -179,15 +182,33 @@ def _checked(operator: Any) -> Any:
 def _try_adjoint(name: str, operator: Operator | ForeignOperator) -> None:
     """Say so if ``A_adjoint`` is not the adjoint of ``A``, where these can be tried on a small image."""
     random = torch.Generator().manual_seed(0)
+    own = operator if isinstance(operator, Operator) else operator.operator
     for channels in (1, 2, 3):
         x = torch.randn((1, channels, _TRIED, _TRIED), generator=random)
-        try:
-            y = operator.A(x)
-            z = torch.randn(y.shape, generator=random)
-            back = operator.A_adjoint(z)
-            gap = abs(float((y * z).sum() - (x * back).sum()))
-        except (FidelityError, RuntimeError, ValueError):  # it is made for images of another size or kind
+        y = _tried(name, own, "A", x)
+        if y is None:
             continue
+        z = torch.randn(y.shape, generator=random)
+        back = _tried(name, own, "A_adjoint", z)
+        if back is None or back.shape != x.shape:
+            continue
+        gap = abs(float((y * z).sum() - (x * back).sum()))
         if gap > _ADJOINT_ERROR * float(x.norm() * z.norm()):
             log.warning("A_adjoint of '%s' is not the adjoint of its A: what it restores will be wrong", name)
         return
+
+
+def _tried(name: str, own: Any, method: str, x: torch.Tensor) -> torch.Tensor | None:
+    """Return what a method makes of a tensor; ``None`` if it cannot be applied: it may want another size."""
+    given = x.clone()
+    try:
+        made = called(name, getattr(own, method), given)
+    except FidelityError:
+        return None
+    check_made(name, made, x)
+    if isinstance(own, Operator) and not torch.equal(given, x):
+        raise OperatorError(
+            f"The {method} of '{name}' changes the tensor that it is given",
+            do=f"Let it work on a copy: {method}(x.clone())",
+        )
+    return made
