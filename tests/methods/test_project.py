@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -236,3 +237,27 @@ def test_operators_that_work_in_place() -> None:
         drain(Project().steps(y, InPlace("A"), lambda y: y))
     registered = register_operator("in-place", InPlace("A", "A_adjoint"))
     assert torch.equal(drain(Project().steps(y, registered, lambda y: y)).image, wanted)
+
+
+@pytest.mark.parametrize(
+    ("error", "found"), [(KeyError("psf"), "psf"), (ZeroDivisionError(), "ZeroDivisionError")]
+)
+def test_whatever_foreign_code_throws_has_a_name(error: Exception, found: str) -> None:
+    def throw(image: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    y, operator = torch.rand(1, 1, 8, 8), InPlace()
+    with pytest.raises(ArchitectureError, match=f"cannot be applied.*{found}"):
+        drain(Project().steps(y, operator, throw))
+    vars(operator)["A"] = throw
+    with pytest.raises(OperatorError, match=f"InPlace cannot be applied.*{found}"):
+        drain(Project().steps(y, operator, lambda y: y))
+
+
+def test_foreign_code_does_not_end_the_program() -> None:
+    y, operator = torch.rand(1, 1, 8, 8), InPlace()
+    with pytest.raises(ArchitectureError, match="tries to end the program"):
+        drain(Project().steps(y, operator, lambda image: sys.exit(0)))
+    vars(operator)["A"] = lambda image: sys.exit(0)
+    with pytest.raises(OperatorError, match="InPlace tries to end the program"):
+        drain(Project().steps(y, operator, lambda y: y))

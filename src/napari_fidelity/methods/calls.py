@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import ArchitectureError, OperatorError
+from napari_fidelity.core.errors import ArchitectureError, FidelityError, OperatorError
+from napari_fidelity.core.foreign_code import no_exit
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.operators._foreign import check_made
 from napari_fidelity.operators.base import Operator
@@ -14,7 +16,7 @@ from napari_fidelity.operators.identity import Identity
 from napari_fidelity.operators.resample import Downsample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_fidelity.methods.base import LinearOperator, Network
 
@@ -100,14 +102,8 @@ def in_channels_last(network: torch.nn.Module) -> torch.nn.Module:
 
 def call_network(network: Network, y: torch.Tensor) -> torch.Tensor:
     """Return ``f(y)``; what a network throws at such an image becomes an :class:`ArchitectureError`."""
-    try:
+    with _named(ArchitectureError, network, y):
         x = network(y)
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise ArchitectureError(
-            f"{type(network).__name__} cannot be applied to an image of shape {tuple(y.shape)}", found=str(error)
-        ) from error
     if not isinstance(x, torch.Tensor) or x.ndim != y.ndim:
         found = f"shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
         raise ArchitectureError(
@@ -118,11 +114,21 @@ def call_network(network: Network, y: torch.Tensor) -> torch.Tensor:
 
 def call_operator(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
     """Return ``A x``; what a foreign operator throws becomes an :class:`OperatorError`."""
-    try:
+    with _named(OperatorError, operator, x):
         return operator.A(x)
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+
+
+@contextmanager
+def _named(kind: type[FidelityError], thing: object, image: torch.Tensor) -> Iterator[None]:
+    """Give what somebody else's code throws at an image a name; running out of memory has one."""
+    name = type(thing).__name__
+    try:
+        with no_exit(kind, name):
+            yield
+    except FidelityError:
+        raise
+    except Exception as error:  # it raises whatever it likes
         if is_out_of_memory(error):
             raise
-        raise OperatorError(
-            f"{type(operator).__name__} cannot be applied to an image of shape {tuple(x.shape)}", found=str(error)
-        ) from error
+        found = str(error) or type(error).__name__
+        raise kind(f"{name} cannot be applied to an image of shape {tuple(image.shape)}", found=found) from error
