@@ -46,6 +46,7 @@ CropsField = Annotated[
         le=65536,
         description="Of an image in tiles, how many a gradient step is taken from: others in each iteration, in "
         "random order. Left out, all of them.",
+        json_schema_extra={"none": "all"},
     ),
 ]
 
