@@ -188,9 +188,9 @@ class Run:
         outcome = Outcome(options, self._finished, lambda count: 1 / count if options.average else 1.0)
         watchers = [(part, part.watch()) for part in self.stop.parts() if options.iteration is None]
         history: list[Record] = []
-        reason, limit = "", math.inf
+        reason, limit, explained = "", math.inf, False
         for index in range(end + 1):
-            descends = optimizer is not None and index < iterations
+            descends = optimizer is not None and index < iterations and not explained
             found = self.objective.evaluate(index, descends=descends)
             self.made = found.change, found.view
             if index == 0:
@@ -211,7 +211,9 @@ class Run:
             reason = reply or self._reason(index, said)
             if reason:
                 break
-            if optimizer is not None and descends and index < end:
+            # what is left of the residual is noise, which without the coarser copy nothing else keeps steps from
+            explained = explained or (options.adaptive and not self.has_copy and found.data <= self.sigma2)
+            if optimizer is not None and descends and not explained and index < end:
                 for group in optimizer.param_groups:
                     group["lr"] = self.stride * learning_rate(options, index)
                 self.objective.descend(index, found)

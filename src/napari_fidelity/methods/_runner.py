@@ -77,7 +77,7 @@ class Runner:
 
     def _with_layer(self, y: torch.Tensor) -> Pass:
         found = first_pass(self.network, y)
-        return found if found.layer is None or is_aligned(self.network, y, found) else Pass(found.image)
+        return found if found.layer is None or is_aligned(self.network, found) else Pass(found.image)
 
     @torch.no_grad()
     def output(self, z: torch.Tensor) -> torch.Tensor:

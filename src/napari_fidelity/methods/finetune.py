@@ -55,7 +55,9 @@ class FineTune(Method):
         "cosine", description="Learning rate: the same throughout, or falling to a tenth."
     )
     adaptive: bool = Field(
-        True, description="Shorten the steps where the network's output explains the measurement well already."
+        True,
+        description="Shorten the steps where the network's output explains the measurement well already, and take "
+        "none that could only fit the noise.",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD, first beta of Adam.")
     parameters: Subset = Field(

@@ -15,7 +15,7 @@ from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import ArchitectureError, FidelityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari_fidelity.networks.foreign import ForeignNetwork
 
@@ -273,25 +273,23 @@ def _last_layer(network: ForeignNetwork, y: Tensor) -> str | None:
     once = sum(one is layer for one, _ in ran) == 1
     if not once or layer.stride != (1, 1) or layer.groups != 1 or features.shape[2:] != before.shape[2:]:
         return None
-    return names[layer] if follows(network, layer, features, y, before) else None
+    return names[layer] if follows(layer, features, before, lambda: _applied(network, y)) else None
 
 
 @torch.no_grad()
-def follows(network: nn.Module, layer: nn.Conv2d, features: Tensor, y: Tensor, before: Tensor) -> bool:
+def follows(layer: nn.Conv2d, features: Tensor, before: Tensor, run: Callable[[], Tensor]) -> bool:
     """Tell whether a change of a layer's weights changes the output by what it makes of the features, cut to size.
 
     Parameters
     ----------
-    network
-        Any network; its weights are left as they were.
     layer
-        One of its convolutions.
+        A convolution of a network; its weights are left as they were.
     features
         What enters the layer, ``(N, F, H, W)``.
-    y
-        The network's input.
     before
-        Its output for that.
+        The network's output.
+    run
+        Makes that output again.
     """
     original = layer.weight.detach().clone()
     change = torch.randn(original.shape, generator=torch.Generator().manual_seed(1)).to(original)
@@ -299,8 +297,9 @@ def follows(network: nn.Module, layer: nn.Conv2d, features: Tensor, y: Tensor, b
     expected = layer._conv_forward(features, change, None)
     layer.weight.add_(change)
     try:
-        found = _applied(network, y) - before
+        found = run() - before
     finally:
         layer.weight.copy_(original)
     expected = expected[..., : found.shape[2], : found.shape[3]]
-    return found.shape == expected.shape and bool((found - expected).norm() <= _SAME * expected.norm())
+    size = expected.norm()
+    return found.shape == expected.shape and bool(size > 0) and bool((found - expected).norm() <= _SAME * size)
