@@ -283,7 +283,7 @@ class Told(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("own", "scale", "expected"), [(None, 0, 2), (None, 3, 3), (Told(), 0, 2), (Told(), 3, 3), (abs, 3, 3)]
+    ("own", "scale", "expected"), [(None, 0, 2), (None, 1, 1), (Told(), 0, 2), (Told(), 2, 2), (abs, 1, 1)]
 )
 def test_to_which_scale_the_others_are_adapted(own: Any, scale: int, expected: int, files: list[str]) -> None:
     other: Any = loaders(own, files[:1], MemberFiles(), scale)[-1]()
@@ -291,8 +291,8 @@ def test_to_which_scale_the_others_are_adapted(own: Any, scale: int, expected: i
 
 
 def test_the_scale_of_the_network_of_the_run_goes_before(network: MakeNetwork, files: list[str]) -> None:
-    other: Any = loaders(network(scale=4), files[:1], MemberFiles(), 3)[-1]()
-    assert other.scale == 4
+    other: Any = loaders(network(scale=1), files[:1], MemberFiles(), 2)[-1]()
+    assert other.scale == 1
 
 
 def test_memory_counts_the_networks_that_are_held_at_once(files: list[str]) -> None:

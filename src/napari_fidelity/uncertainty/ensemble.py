@@ -72,8 +72,8 @@ class Ensemble(DeviationMap):
     def holding(self, trust: Trust = False) -> Self:
         """Return a copy that loads each of its models once, when it is first needed, and keeps them.
 
-        That ends with :meth:`let_go`. One that does so already is returned as it is. ``trust`` says whether code in
-        the files may run, of all or of those of some contents.
+        That ends with :meth:`let_go`. One that does so already is returned as it is. ``trust`` says whether
+        code in the files may run, in all or in those of some contents.
         """
         if self._files is not None:
             return self
