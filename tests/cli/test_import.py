@@ -87,6 +87,19 @@ def test_a_recipe_is_run_with_the_same_import(capsys: pytest.CaptureFixture[str]
     assert np.array_equal(nf.read_image("again.tif").data, nf.read_image("out.tif").data)
 
 
+def test_an_operator_that_is_given_again_is_the_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for sigma in (1, 2):
+        blur = f"nf.register_operator('mine', nf.operators.GaussianBlur(sigma={sigma}))"
+        Path(f"{sigma}.py").write_text(f"import napari_fidelity as nf\n{blur}", encoding="utf-8")
+    mine = ("--operator", "registered:name=mine")
+    made = ["project", "in.tif", "out.tif", "--model", "edsr-s-x1", *mine, "--quiet", "--import", "1.py"]
+    assert main(made) == 0
+    judged = ["uncertainty", "in.tif", "map.tif", "--map", "residual", "--restored", "out.tif", "--import", "2.py"]
+    assert main([*judged, "--quiet"]) == 1
+    assert "not the one the recipe was made with" in capsys.readouterr().err.replace("\n", " ")
+    assert main([*judged, *mine, "--quiet"]) == 0
+
+
 def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json", "--import", "own.py"]) == 0
     infos = {info["id"]: info for info in json.loads(capsys.readouterr().out)}

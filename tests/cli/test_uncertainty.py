@@ -171,6 +171,17 @@ def test_several_models(folder: Path, network: MakeNetwork, capsys: pytest.Captu
     assert same["recipe"]["seed"] == 3
 
 
+def test_a_network_follows_another_operator(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--model edsr-s-x4 --operator downsample:scale=2 --recipe r.json"
+    assert run(words, "project in.tif x.tif") == 0
+    capsys.readouterr()
+    assert json.loads(Path("r.json").read_text())["model"]["scale"] == 2
+    quarter = "--map null_space --made-by r.json --operator downsample:scale=4"
+    assert found(quarter, capsys)["recipe"].get("model", {}).get("scale") is None
+    assert read_image("map.tif").shape == (48, 56)
+    assert run(f"{quarter} --model edsr-s-x4 --scale 2", "uncertainty in.tif b.tif") == 1
+
+
 def test_an_empty_map_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A run that was stopped before there was a spread."""
     empty = Image(np.full((4, 4), np.nan, np.float32), "YX")

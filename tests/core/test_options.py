@@ -8,13 +8,18 @@ import pytest
 from pydantic import Field
 
 from napari_fidelity.core.errors import OptionError
-from napari_fidelity.core.options import Array, Options
+from napari_fidelity.core.options import Array, Options, fingerprint
 
 
 class Sample(Options):
     size: int = Field(3, ge=1, le=9)
     kernel: Array | None = None
     inner: Sample | None = None
+
+
+class Parts(Options):
+    names: frozenset[int | tuple[int, ...]] = frozenset()
+    inner: Any = None
 
 
 KERNELS = {
@@ -107,3 +112,13 @@ def test_equality_and_hash() -> None:
     assert a != c
     assert len({a, b, c}) == 2
     assert a != "a"
+
+
+def test_a_fingerprint_knows_no_order_of_sets() -> None:
+    first, second = Parts(names=[0, 8]), Parts(names=[8, 0])
+    assert list(first.names) != list(second.names)  # as in two processes
+    assert fingerprint(first) == fingerprint(second) != fingerprint(Parts(names=[0, 7]))
+    nested = [Parts(inner={"a": ({*numbers, (2, 1)},)}) for numbers in ([0, 8], [8, 0])]
+    assert fingerprint(nested[0]) == fingerprint(nested[1]) != ""
+    assert fingerprint(Parts(inner=[1, 2])) != fingerprint(Parts(inner=[2, 1]))
+    assert fingerprint(Parts(inner={test_equality_and_hash})) == ""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -289,6 +292,38 @@ def test_random_networks_draw_the_same_each_time(caplog: pytest.LogCaptureFixtur
     assert torch.equal(torch.rand(2), wanted)
     assert not caplog.records
     assert examined(wrapped(Strict())).info.random_numbers == ""
+
+
+class DrawsTwice(nn.Module):
+    """Draws, and some time later again."""
+
+    def forward(self, y: Tensor) -> Tensor:
+        first = torch.rand(y.shape)
+        time.sleep(0.02)
+        return y + first + torch.rand(y.shape)
+
+
+def test_random_networks_draw_the_same_in_several_threads() -> None:
+    net, y = examined(wrapped(DrawsTwice(), 1, 1, smallest=8)), torch.rand(1, 1, 8, 8)
+    assert net.info.random_numbers == SAME_NUMBERS
+    wanted, together = net(y), threading.Barrier(3)
+
+    def run(_: int) -> Tensor:
+        together.wait()
+        made: Tensor = net(y)
+        return made
+
+    before = torch.random.get_rng_state()
+    with ThreadPoolExecutor(3) as threads:
+        assert all(torch.equal(made, wanted) for made in threads.map(run, range(3)))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_random_network_inside_another_one() -> None:
+    inner = examined(wrapped(Draws(), 1, 1, smallest=8))
+    outer, y = wrapped(inner, 1, 1, smallest=8), torch.rand(1, 1, 8, 8)
+    outer.same_numbers = True
+    assert torch.equal(outer(y), inner(y))
 
 
 def test_results_that_do_not_replay_are_said(caplog: pytest.LogCaptureFixture) -> None:

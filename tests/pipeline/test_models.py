@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +16,10 @@ from napari_fidelity.core.errors import ArchitectureError, ShapeError
 from napari_fidelity.core.step import drain
 from napari_fidelity.networks.vsr import VSR
 from napari_fidelity.operators import Compose, Downsample, GaussianBlur, Mask, Radon, register_operator
-from napari_fidelity.pipeline import ModelReference, Recipe, memory_needed, run_recipe
-from napari_fidelity.pipeline.models import whole_scale
+from napari_fidelity.pipeline import ModelReference, Recipe, map_recipe, memory_needed, run_recipe
+from napari_fidelity.pipeline.models import whole_scale, with_operator
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Scene
 
 HALF = Downsample(scale=2)
@@ -96,6 +95,86 @@ def test_a_denoiser_is_for_the_image_whatever_the_operator(y: Any) -> None:
     method = nf.RED(iterations=1, denoiser=nf.denoisers.NetworkDenoiser())
     result = nf.reconstruct(y, operator=HALF, method=method, model="edsr-s-x1", device="cpu")
     assert Recipe.from_plain(result.provenance).model.scale is None
+
+
+@pytest.mark.parametrize(
+    ("scale", "operator", "method", "left"),
+    [
+        (2, Downsample(scale=4), QUICK, None),
+        (2, GaussianBlur(sigma=1), nf.NullSpace(of=nf.Apply()), None),
+        (2, HALF @ GaussianBlur(sigma=1), QUICK, 2),
+        (3, Downsample(scale=4), QUICK, 3),  # nobody but the user can have said it
+        (2, Radon(angles=4), QUICK, 2),
+        (2, None, QUICK, 2),
+        (2, Downsample(scale=4), nf.RED(denoiser=nf.denoisers.NetworkDenoiser()), 2),
+    ],
+)
+def test_a_scale_that_was_found_goes_with_its_operator(scale: int, operator: Any, method: Any, left: Any) -> None:
+    recipe = Recipe(operator=HALF, method=method, model=ModelReference(name="edsr-s-x4", scale=scale))
+    changed = with_operator(recipe, operator)
+    assert changed.operator == operator
+    assert changed.model == ModelReference(name="edsr-s-x4", scale=left)
+
+
+def test_another_operator_for_a_result(file: str, y: Any) -> None:
+    result, quarter = restored(y, file, method=nf.Apply()), Downsample(scale=4)
+    recipe = Recipe.from_plain(result.provenance)
+    shown = nf.assess(map=nf.NullSpace(), measurement=y, recipe=recipe, operator=quarter)
+    assert shown.image.shape == (48, 56)
+    assert drain(run_recipe(recipe, y, operator=quarter)).image.shape == (48, 56)
+    said = ModelReference(name=file, scale=2)
+    assert map_recipe(nf.NullSpace(), recipe, operator=quarter, model=said).model == said
+    with pytest.raises(ShapeError, match="model's scale and the operator's scale are the same"):
+        nf.assess(map=nf.NullSpace(), measurement=y, recipe=recipe, operator=quarter, model=said)
+
+
+# -- ensembles ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def models(file: str, tmp_path: Path) -> tuple[str, str]:
+    """Files of networks for ×4 and ×2."""
+    other = tmp_path / "half.safetensors"
+    nf.save_model(VSR(1, 4, 1, 2, 3).start_as_interpolation(torch.Generator().manual_seed(1)), other)
+    return file, str(other)
+
+
+def test_the_networks_of_an_ensemble_follow_the_operator(models: tuple[str, str], y: Any) -> None:
+    together = nf.Ensemble(of=nf.Apply(), models=models)
+    result = restored(y, None, method=together)
+    assert result.image.shape == (24, 28)
+    each = [restored(y, model, method=nf.Apply()).image.data for model in models]
+    np.testing.assert_allclose(result.maps["mean"].data, np.mean(each, axis=0), rtol=1e-4)
+    beside = restored(y, models[0], method=together.replace(models=models[1:]))
+    np.testing.assert_allclose(beside.maps["mean"].data, result.maps["mean"].data, rtol=1e-4)
+    recipe = Recipe.from_plain(result.provenance)
+    again = drain(run_recipe(recipe, y, device="cpu"))
+    np.testing.assert_array_equal(again.image.data, result.image.data)
+    assert restored(y, None, Downsample(scale=4), together).image.shape == (48, 56)
+
+
+def test_the_denoisers_of_an_ensemble_are_for_the_image(y: Any) -> None:
+    method = nf.RED(iterations=1, denoiser=nf.denoisers.NetworkDenoiser())
+    names = ("edsr-s-x1", "drunet-s")
+    result = nf.assess(
+        map=nf.Ensemble(of=method, models=names), measurement=y, operator=HALF, model="edsr-s-x1", device="cpu"
+    )
+    assert result.image.shape == (24, 28)
+
+
+def test_the_memory_of_an_ensemble_is_that_of_what_it_runs_and_holds(models: tuple[str, str], y: Any) -> None:
+    image = nf.Image(y, "YX")
+    twice = nf.Ensemble(of=QUICK, models=models)
+    needed = memory_needed(Recipe(operator=HALF, method=twice), image, "cpu")
+    told = ModelReference(name=models[0], scale=2)
+    assert needed == memory_needed(
+        Recipe(operator=HALF, method=twice.replace(models=models[1:]), model=told), image, "cpu"
+    )
+    held = twice.holding()
+    held.files().open(models)
+    for model in models:
+        Path(model).unlink()
+    assert memory_needed(Recipe(operator=HALF, method=held), image, "cpu", trust=True).method == needed.method
 
 
 class Halved:

@@ -160,6 +160,21 @@ def test_another_operator_of_that_name_is_noticed(
     assert nf.assess(result.image, nf.Residual(), measurement=y, recipe=recipe, operator=Identity()).maps
 
 
+@pytest.mark.parametrize("other", [Halved(), Downsample(scale=2), Foreign()], ids=["object", "ours", "class"])
+def test_an_operator_that_is_not_used_needs_not_be_the_same(other: Any, scene: Scene) -> None:
+    y, method = scene(12, 12), nf.RED(denoiser=nf.denoisers.TV(), iterations=1)
+    result = nf.reconstruct(y, operator=nf.register_operator("mine", GaussianBlur(sigma=1)), method=method)
+    recipe = nf.Recipe.parse(result.provenance["recipe"])
+    nf.register_operator("mine", GaussianBlur(sigma=2))
+    replayed = drain(nf.run_recipe(recipe, y, operator=other))
+    assert np.array_equal(replayed.image.data, nf.reconstruct(y, operator=other, method=method).image.data)
+    shown = nf.assess(replayed.image, nf.Residual(), measurement=y, recipe=recipe, operator=other)
+    for record in (replayed.provenance["recipe"], shown.provenance["recipe"]):
+        assert "registered" not in record
+        # what only code can give has no name in a record
+        assert record.get("operator") == (other.to_plain() if isinstance(other, Downsample) else None)
+
+
 def test_large_arrays_count_by_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = np.random.default_rng(0).random((40, 40)) > 0.5
     nf.register_operator("seen", Mask(mask=seen))

@@ -105,12 +105,14 @@ def test_global_random_state_is_left_alone() -> None:
     assert np.random.get_state()[2] == legacy
 
 
-@pytest.mark.parametrize("stop_at", [2, 4])  # with and without a checkpoint just written
-def test_resumes_bit_by_bit(tmp_path: Path, stop_at: int) -> None:
-    whole, expected = train()
-    first, part = train(checkpoint=tmp_path / "t.pt", stop_at=stop_at)
+@pytest.mark.parametrize("every", [2, 3])  # with every report, and otherwise
+@pytest.mark.parametrize("stop_at", [2, 3, 4])
+def test_resumes_bit_by_bit(tmp_path: Path, stop_at: int, every: int) -> None:
+    options = OPTIONS.replace(checkpoint_every=every)
+    whole, expected = train(options)
+    first, part = train(options, tmp_path / "t.pt", stop_at)
     assert part.stop_reason == "enough"
-    second, result = train(checkpoint=tmp_path / "t.pt")
+    second, result = train(options, tmp_path / "t.pt")
     assert same(result, expected)
     assert [s.loss for s in first + second] == [s.loss for s in whole]
     assert [s.scores for s in first + second] == [s.scores for s in whole]

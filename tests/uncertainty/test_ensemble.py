@@ -23,7 +23,8 @@ from napari_fidelity.operators import Downsample, GaussianBlur, Identity, Mask, 
 from napari_fidelity.pipeline import assess
 from napari_fidelity.stopping import Budget
 from napari_fidelity.uncertainty import _files
-from napari_fidelity.uncertainty._members import commuting_views
+from napari_fidelity.uncertainty._files import MemberFiles
+from napari_fidelity.uncertainty._members import commuting_views, loaders
 from napari_fidelity.uncertainty.ensemble import Ensemble
 
 if TYPE_CHECKING:
@@ -272,6 +273,26 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
 
     monkeypatch.setattr(_files, "load_model", load)
     return held
+
+
+class Told(nn.Module):
+    """A network that is told the image formation model, and so its scale."""
+
+    takes_operator = True
+    scale = 1
+
+
+@pytest.mark.parametrize(
+    ("own", "scale", "expected"), [(None, 0, 2), (None, 1, 1), (Told(), 0, 2), (Told(), 2, 2), (abs, 1, 1)]
+)
+def test_to_which_scale_the_others_are_adapted(own: Any, scale: int, expected: int, files: list[str]) -> None:
+    other: Any = loaders(own, files[:1], MemberFiles(), scale)[-1]()
+    assert other.scale == expected
+
+
+def test_the_scale_of_the_network_of_the_run_goes_before(network: MakeNetwork, files: list[str]) -> None:
+    other: Any = loaders(network(scale=1), files[:1], MemberFiles(), 2)[-1]()
+    assert other.scale == 1
 
 
 def test_memory_counts_the_networks_that_are_held_at_once(files: list[str]) -> None:

@@ -76,6 +76,7 @@ class Restoration:
         """
         from napari_fidelity.pipeline import Recipe
         from napari_fidelity.pipeline.assessment import recipe_behind
+        from napari_fidelity.pipeline.models import with_operator
         from napari_fidelity.uncertainty.base import judged_method
 
         made = Recipe.read(self.made_by) if self.made_by is not None else recipe_behind(restored)
@@ -83,6 +84,8 @@ class Restoration:
         if made is None:
             return Recipe(**{"method": default or self._default(restored, takes_restored), **changes})
         ours: dict[str, Any] = {"method": judged_method(made.method), "last_iterations": None, "software": {}}
+        if "operator" in changes:
+            made = with_operator(made, changes.pop("operator"))
         return made.replace(**{**ours, **changes})
 
     def _given(self, formation: Formation, running: Running, made: Recipe | None) -> dict[str, Any]:

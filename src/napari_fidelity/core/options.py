@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic_core import to_jsonable_python
 
 from napari_fidelity.core.errors import OptionError
 
@@ -97,19 +98,27 @@ def flattened(value: Any, whole: type[Options], field: str) -> Any:
 def fingerprint(options: Options) -> str:
     """Return a hash of options and the name of their class; ``""`` where their values cannot be written out."""
     try:
-        said = json.dumps(_by_value(options.to_plain()), sort_keys=True)
+        said = json.dumps(_by_value(options.model_dump(exclude_none=True)), sort_keys=True)
     except (ValueError, TypeError):  # of a class of the user's own, whose fields may hold anything
         return ""
     return hashlib.sha256(f"{type(options).__qualname__} {said}".encode()).hexdigest()
 
 
 def _by_value(plain: Any) -> Any:
-    """Return plain values with hashes for compressed arrays, whose bytes differ from one zlib to another."""
+    """Return what JSON can hold of dumped options, the same for the same values in every process.
+
+    Compressed arrays, whose bytes differ from one zlib to another, are hashed; sets, whose order differs from one
+    process to another, are sorted.
+    """
     if isinstance(plain, dict):
         if "zlib" in plain:
             return {**plain, "zlib": hashlib.sha256(zlib.decompress(base64.b64decode(plain["zlib"]))).hexdigest()}
         return {name: _by_value(value) for name, value in plain.items()}
-    return [_by_value(value) for value in plain] if isinstance(plain, list) else plain
+    if isinstance(plain, set | frozenset):
+        return sorted(map(_by_value, plain), key=lambda value: json.dumps(value, sort_keys=True))
+    if isinstance(plain, list | tuple):
+        return [_by_value(value) for value in plain]
+    return to_jsonable_python(plain)
 
 
 def option_error(name: str, error: ValidationError) -> OptionError:

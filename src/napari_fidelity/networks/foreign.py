@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,9 @@ from napari_fidelity.networks.reconstruction import ReconstructionNetwork
 
 if TYPE_CHECKING:
     from napari_fidelity.networks.info import ModelInfo
+
+_DRAWING = threading.RLock()  # on the process's random numbers; a network may run another one inside
+_SEED = 0
 
 
 class ForeignNetwork(nn.Module):
@@ -53,8 +57,9 @@ class ForeignNetwork(nn.Module):
     takes_channels_last
         Whether it runs on images and weights whose channels lie together in memory: verified likewise.
     same_numbers
-        Whether it is given the same random numbers each time, without disturbing anybody else's: where it was
-        found to draw some.
+        Whether it is given the same random numbers each time: where it was found to draw some. Such networks run
+        one after the other, and leave the process's random numbers as they were; what other threads draw of these
+        meanwhile comes from the same seed.
     """
 
     def __init__(
@@ -131,8 +136,8 @@ class ForeignNetwork(nn.Module):
             if not self.same_numbers:
                 output: Tensor = self.module(*arguments)
                 return output
-            with torch.random.fork_rng(devices=[y.device] if y.is_cuda else []):
-                torch.manual_seed(0)
+            with _DRAWING, torch.random.fork_rng(devices=[y.device] if y.is_cuda else []):
+                torch.manual_seed(_SEED)
                 output = self.module(*arguments)
             return output
 

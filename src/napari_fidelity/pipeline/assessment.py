@@ -8,8 +8,9 @@ from napari_fidelity.core.errors import OptionError, RecipeError
 from napari_fidelity.core.step import Result, drain
 from napari_fidelity.methods import Apply, FineTune
 from napari_fidelity.pipeline._judged import record_of
+from napari_fidelity.pipeline.models import with_operator
 from napari_fidelity.pipeline.recipe import Recipe
-from napari_fidelity.pipeline.restoration import is_plain, network_and_reference, run_recipe
+from napari_fidelity.pipeline.restoration import network_and_reference, run_recipe
 from napari_fidelity.uncertainty import Bootstrap
 from napari_fidelity.uncertainty.base import judged_method
 
@@ -116,9 +117,7 @@ def assess_steps(
     network, reference = network_and_reference(model)
     if made is None and method is None and model is not None:
         method = FineTune()
-    given = {"method": method, "model": reference, **settings}
-    if operator is not None:
-        given["operator"] = operator if is_plain(operator) else None
+    given = {"operator": operator, "method": method, "model": reference, **settings}
     changes = {name: value for name, value in given.items() if value is not None}
     full = map_recipe(Bootstrap() if map is None else map, made, **changes)
     return (
@@ -139,7 +138,7 @@ def map_recipe(map: UncertaintyMap, made: Recipe | None = None, **changes: Any) 
     made
         How the image to judge was made, if that is known: a restoration's recipe or another map's.
     changes
-        Fields of the recipe that are to be others.
+        Fields of the recipe that are to be others. An operator is set as by :func:`with_operator`.
     """
     base = made or Recipe()
     own = judged_method(base.method) if made is not None else Apply()
@@ -148,7 +147,7 @@ def map_recipe(map: UncertaintyMap, made: Recipe | None = None, **changes: Any) 
         of = of.replace(snapshots=0)
     fields = {name: value for name, value in changes.items() if name != "method"}
     if "operator" in fields:
-        fields.setdefault("registered", None)  # hashes are those of the operator before
+        base = with_operator(base, fields.pop("operator"))
     # where a restoration of many slices was ended says nothing about the map's passes
     return base.replace(**{"last_iterations": None, "software": {}, **fields, "method": map.replace(of=of)})
 

@@ -12,11 +12,10 @@ from napari_fidelity.core.assemble import result_axes
 from napari_fidelity.core.blocks import channel_axis
 from napari_fidelity.core.device import choose_device, free_memory
 from napari_fidelity.pipeline._blocks import adapted, check_dimensions, settled
-from napari_fidelity.pipeline.models import loaded
+from napari_fidelity.pipeline.models import loaded, with_members
 from napari_fidelity.pipeline.recipe import outputs_of
 from napari_fidelity.pipeline.restoration import check_dtype
 from napari_fidelity.pipeline.series import as_run, cost_of, plan_for, without_snapshots
-from napari_fidelity.uncertainty import Ensemble
 from napari_fidelity.uncertainty.base import judged_method
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def memory_needed(
     frames = cost_of(plan_for(recipe, image, network), image.sizes.get("T", 1)).at_once
     network, fold = adapted(network, channels, recipe.method, recipe.operator)
     shape = (frames * channels, 1, *measured) if fold else (frames, channels, *measured)
-    method = recipe.method.trusting(trust) if trust and isinstance(recipe.method, Ensemble) else recipe.method
+    method = with_members(recipe, recipe.operator, trust).method
     made = shape
     if recipe.operator is not None:
         made = (shape[0], recipe.operator.image_channels(shape[1]), *recipe.operator.image_shape(measured))

@@ -1,4 +1,4 @@
-"""The network that a recipe is run with: which one, loaded, and of the scale that the operator asks for."""
+"""The networks that a recipe is run with: which ones, loaded, and of the scale that the operator asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from napari_fidelity.core.errors import FidelityError, ModelFileError
 from napari_fidelity.io.models import load_model
 from napari_fidelity.operators.base import Operator
+from napari_fidelity.operators.compose import OPERATORS
 from napari_fidelity.pipeline.recipe import ModelReference
+from napari_fidelity.uncertainty import Ensemble
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +60,41 @@ def loaded(
         if fitting is not network:
             network, reference = fitting, reference.replace(scale=fitting.scale)
     return network, recipe.replace(model=reference.replace(sha256=network.info.sha256 or None))
+
+
+def with_members(recipe: Recipe, operator: object, trust: Trust = False) -> Recipe:
+    """Return a recipe whose ensemble holds its models, for the scale of the operator if it has no network beside.
+
+    Parameters
+    ----------
+    recipe, operator, trust
+        As for :func:`loaded`; a recipe of another method is returned as it is.
+    """
+    method = recipe.method
+    if not isinstance(method, Ensemble):
+        return recipe
+    scale = whole_scale(operator) if method.reads_measurement else 0  # a denoiser is for the image
+    return recipe.replace(method=method.holding(trust).for_scale(scale))
+
+
+def with_operator(recipe: Recipe, operator: object) -> Recipe:
+    """Return a recipe with another image formation model, without what was found from the one before.
+
+    That is the hashes of registered operators, and the scale that a network was adapted to: one that is the scale
+    of the operator before, where this one asks for another.
+
+    Parameters
+    ----------
+    recipe
+        What is to be run.
+    operator
+        The image formation model; of one that only code can give, the recipe says nothing.
+    """
+    model, before, scale = recipe.model, whole_scale(recipe.operator), whole_scale(operator)
+    if model is not None and recipe.method.reads_measurement and scale and scale != before == model.scale:
+        model = model.replace(scale=None)
+    known = operator if type(operator) in OPERATORS else None
+    return recipe.replace(operator=known, registered=None, model=model)
 
 
 def adapted_to(operator: object, network: Loaded) -> Loaded:

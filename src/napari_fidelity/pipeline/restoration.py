@@ -16,7 +16,7 @@ from napari_fidelity.operators.compose import OPERATORS, resolved
 from napari_fidelity.pipeline._blocks import BlockRun
 from napari_fidelity.pipeline._judged import check_judged, with_judged
 from napari_fidelity.pipeline._observed import observed_part
-from napari_fidelity.pipeline.models import loaded
+from napari_fidelity.pipeline.models import loaded, with_members, with_operator
 from napari_fidelity.pipeline.provenance import digest
 from napari_fidelity.pipeline.recipe import ModelReference, Recipe
 from napari_fidelity.uncertainty import Ensemble
@@ -162,7 +162,7 @@ def run_recipe(
     device, dtype
         As for :func:`restore`.
     operator
-        A foreign operator that stands in for the recipe's.
+        One that stands in for the recipe's, foreign or not; the record names it if a recipe can hold it.
     judged
         For a map: the result to judge, in the measurement's intensity units, of the result's shape or one block's.
         The record's recipe holds it only if it is not the float32 image that the recipe itself makes.
@@ -191,6 +191,8 @@ def prepared(
     trust: Trust = False,
 ) -> BlockRun:
     """Return the run of a recipe on an image, with its network loaded; parameters as for :func:`run_recipe`."""
+    if operator is not None:
+        recipe = with_operator(recipe, operator)
     recipe = recipe.recognised()
     named = operator or recipe.operator
     operator = resolved(named)
@@ -208,8 +210,7 @@ def prepared(
     _check_stop(recipe)
     if network is None:
         network, recipe = loaded(recipe, named, where, trust)
-    if isinstance(recipe.method, Ensemble):
-        recipe = recipe.replace(method=recipe.method.holding(trust))
+    recipe = with_members(recipe, named, trust)
     array = judged.data if isinstance(judged, Image) else None if judged is None else np.asarray(judged)
     return BlockRun(recipe, image, observed, network, operator, where, array, measured)
 

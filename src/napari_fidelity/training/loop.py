@@ -135,11 +135,12 @@ class Train(Options):
             while run.index < self.n_steps and request is None:
                 run.step()
                 done = run.index == self.n_steps
+                reports = done or run.index % self.report_every == 0
+                step = run.told(reports=reports)
+                # after a report, whose mean loss begins anew: so it does when the training is resumed
                 if path and (done or run.index % self.checkpoint_every == 0):
                     save_checkpoint(path, run.state(), identity)
                     saved = run.index
-                reports = done or run.index % self.report_every == 0
-                step = run.told(reports=reports)
                 if reports:
                     history.append(Record.of(step))
                 request = yield step

@@ -39,9 +39,9 @@ class MemberFiles:
     def network(
         self, name: str, *, scale: int | None = None, device: torch.device | str = "cpu"
     ) -> torch.nn.Module:
-        """Return a network that nobody must change, adapted to a scale, on a device."""
+        """Return a network that nobody must change, on a device and of a scale, if not the operator tells that."""
         network = self._network(name)
-        if scale is not None and scale != network.info.scale:
+        if scale is not None and not network.takes_operator and scale != network.info.scale:
             network = network.to_scale(scale)
         where = torch.device(device)
         return network if where.type == "cpu" else private_copy(network, where)

@@ -14,7 +14,7 @@ from napari_fidelity.denoisers.network import prepared
 from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods.apply import ready
 from napari_fidelity.methods.views import commuting_views, from_view, to_view, views_for
-from napari_fidelity.networks.adapters import for_operator, innermost
+from napari_fidelity.networks.adapters import for_operator, innermost, takes_operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,10 +143,10 @@ def _turned(task: Task, view: int) -> Member:
 # -- networks ---------------------------------------------------------------------------------------------------
 
 
-def over_networks(task: Task, names: Sequence[str], files: MemberFiles) -> list[Member]:
+def over_networks(task: Task, names: Sequence[str], files: MemberFiles, scale: int = 0) -> list[Member]:
     """Return the method with several networks: the one it was given, and those of bundled ids or files.
 
-    They are adapted to the scale of the one given. A file that is that one again counts once.
+    They are adapted to one scale, as by :func:`loaders`. A file that is the one given again counts once.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def over_networks(task: Task, names: Sequence[str], files: MemberFiles) -> list[
         )
     unique: dict[Any, Member] = {}
     windows: set[int] = set()
-    for load in loaders(task.model, names, files, task.y.device):
+    for load in loaders(task.model, names, files, scale, task.y.device):
         network = load()  # now: a damaged file is told of before the first one has run
         info = getattr(innermost(network), "info", None)
         same = info.sha256 if info is not None and info.sha256 else id(network)
@@ -182,24 +182,31 @@ def over_networks(task: Task, names: Sequence[str], files: MemberFiles) -> list[
 
 
 def loaders(
-    own: Network | None, names: Sequence[str], files: MemberFiles, device: torch.device | str = "cpu"
+    own: Network | None,
+    names: Sequence[str],
+    files: MemberFiles,
+    scale: int = 0,
+    device: torch.device | str = "cpu",
 ) -> list[Callable[[], Network]]:
     """Return how to come by each network: that of the run, if any, and those of bundled ids or files.
 
     Parameters
     ----------
     own
-        Network of the run, to whose scale the others are adapted.
+        Network of the run, to whose scale the others are adapted, unless the operator tells it its own.
     names
         Bundled ids or files.
     files
         Where these are held.
+    scale
+        What they are adapted to where no network of the run says it; 0 for as they are.
     device
         Where they are to lie.
     """
-    scale = getattr(innermost(own), "scale", None)
+    network = innermost(own)
+    wanted = scale if takes_operator(network) else getattr(network, "scale", scale)
     given: list[Callable[[], Network]] = [] if own is None else [lambda: own]
-    return given + [partial(files.network, name, scale=scale, device=device) for name in names]
+    return given + [partial(files.network, name, scale=wanted or None, device=device) for name in names]
 
 
 def _run_with(task: Task, load: Callable[[], Network]) -> Steps:

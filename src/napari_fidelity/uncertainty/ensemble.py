@@ -63,26 +63,29 @@ class Ensemble(DeviationMap):
         (), description="Bundled ids or files of the networks to compare, beside the model itself."
     )
 
-    # neither is an option, nor ever written down: whether code in the models' files may run, and these models
+    # none is an option, nor ever written down: whether code in the models' files may run, these models, and what
+    # scale they are adapted to
     _trust: Trust = PrivateAttr(False)
     _files: Any = PrivateAttr(None)
-
-    def trusting(self, trust: Trust = True) -> Self:
-        """Return a copy that lets code in the files of its models run, all or those of some contents."""
-        copied = self.replace()
-        copied._trust, copied._files = trust, None
-        return copied
+    _scale: int = PrivateAttr(0)
 
     def holding(self, trust: Trust = False) -> Self:
         """Return a copy that loads each of its models once, when it is first needed, and keeps them.
 
-        That ends with :meth:`let_go`. One that does so already is returned as it is. ``trust`` is as for
-        :meth:`trusting`.
+        That ends with :meth:`let_go`. One that does so already is returned as it is. ``trust`` says whether
+        code in the files may run, in all or in those of some contents.
         """
         if self._files is not None:
             return self
-        copied = self.trusting(trust or self._trust)
+        copied = self.replace()
+        copied._trust = trust or self._trust
         copied._files = copied.files()
+        return copied
+
+    def for_scale(self, scale: int) -> Self:
+        """Return a copy that adapts its models to a scale where no network beside them tells one; 0: to none."""
+        copied = self.replace()
+        copied._scale = scale
         return copied
 
     def let_go(self) -> None:
@@ -100,7 +103,7 @@ class Ensemble(DeviationMap):
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed; see :meth:`Options.replace`."""
         copied = super().replace(**changes)
-        copied._trust, copied._files = self._trust, self._files
+        copied._trust, copied._files, copied._scale = self._trust, self._files, self._scale
         return copied
 
     @model_validator(mode="after")
@@ -137,7 +140,7 @@ class Ensemble(DeviationMap):
         from napari_fidelity.methods._memory import weights_memory  # both load torch
         from napari_fidelity.uncertainty._members import loaders
 
-        loaded = [load() for load in loaders(model, self.models, self.files())]
+        loaded = [load() for load in loaders(model, self.models, self.files(), self._scale)]
         networks = {id(network): network for network in loaded}.values()
         run = partial(super().memory, shape, device=device, image_shape=image_shape)
         if device.type == "cpu":
@@ -224,7 +227,7 @@ class Ensemble(DeviationMap):
         from napari_fidelity.uncertainty import _members as of
 
         if self.differs_in == "models":
-            return of.over_networks(task, self.models, self.files())
+            return of.over_networks(task, self.models, self.files(), self._scale)
         if self.differs_in == "seeds":
             return of.over_seeds(task, self.members)
         if tuned is not None:
