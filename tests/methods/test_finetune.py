@@ -55,6 +55,21 @@ def y(x: torch.Tensor) -> torch.Tensor:
 # -- what it is for ----------------------------------------------------------------------------------------------
 
 
+def test_no_step_could_only_fit_the_noise(x: torch.Tensor, network: MakeNetwork) -> None:
+    blur, sigma = GaussianBlur(sigma=1.0), 0.1
+    y = blur.A(x) + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    model = network(scale=1)
+    with torch.no_grad():
+        model.tail.bias += 0.2  # which the closed form takes away
+    told = {"operator": blur, "noise": GaussianNoise(sigma=sigma)}
+    method = FineTune(iterations=7, precision="float32", learning_rate=0.003)
+    steady, moving = (tune(m, y, model, **told) for m in (method, method.replace(adaptive=False)))
+    assert steady.history[0].loss < sigma**2  # what is left of the residual is noise
+    assert steady.history[-1].loss == pytest.approx(steady.history[0].loss, rel=0.05)
+    assert moving.history[-1].loss < 0.95 * steady.history[-1].loss
+    assert psnr(steady.image, x) > psnr(moving.image, x)
+
+
 @torch.no_grad()
 def darkened(network: EDSR) -> EDSR:
     network.tail.weight.mul_(0.8)

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from napari_fidelity.core.errors import ShapeError
 from napari_fidelity.core.step import drain
 from napari_fidelity.methods import FineTune, last_layer
 from napari_fidelity.methods._plan import Plan
 from napari_fidelity.methods._runner import Runner
 from napari_fidelity.methods.last_layer import Change, Regression, first_pass, run_network
+from napari_fidelity.networks.adapters import GrayThroughRGB, InRange
+from napari_fidelity.networks.drunet import DRUNet
 from napari_fidelity.operators import Downsample, GaussianBlur
 
 if TYPE_CHECKING:
@@ -212,11 +215,40 @@ def test_the_last_rows_of_a_padded_image_are_those_of_the_changed_layer(scene: S
         torch.testing.assert_close(inner, changed[..., 30:38, 20:26])
 
 
+def found_layer(network: nn.Module, y: torch.Tensor) -> nn.Conv2d | None:
+    return Runner(network, y, Plan(None), margin=None, precision="float32").first_pass(y).layer
+
+
+def test_adapters_and_noise_levels_do_not_hide_it(scene: Scene) -> None:
+    y = torch.from_numpy(scene(40, 40))[None, None]
+    torch.manual_seed(0)
+    gray, rgb = (DRUNet(channels, (4, 4, 4, 4), 1) for channels in (1, 3))
+    for network in (gray, GrayThroughRGB(rgb), InRange(Padding(), -1, 1)):
+        assert found_layer(network, y) is not None
+
+
+@pytest.mark.parametrize("error", [ShapeError("too small"), KeyError("too small")])
+def test_a_trial_that_fails_says_nothing(error: Exception, scene: Scene) -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, y: torch.Tensor) -> torch.Tensor:
+            if min(y.shape[2:]) < 32:
+                raise error
+            found: torch.Tensor = self.last(y)
+            return found
+
+    network = Large()
+    assert found_layer(network, torch.from_numpy(scene(40, 40))[None, None]) is network.last
+
+
 def test_no_closed_form_where_features_lie_elsewhere(scene: Scene) -> None:
     y = torch.from_numpy(scene(40, 40))[None, None]
     for before in (False, True):
         network = Padding(before=before)
-        runner = Runner(network, y, Plan(None), margin=None, precision="float32")
-        assert (runner.first_pass(y).layer is None) == before
+        assert (found_layer(network, y) is None) == before
+        assert (found_layer(network, torch.zeros_like(y)) is None) == before  # whatever the image shows
         result = drain(FineTune(iterations=2).steps(y, Downsample(scale=2), network))
         assert bool(result.image.isfinite().all())

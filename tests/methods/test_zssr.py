@@ -36,6 +36,7 @@ from napari_fidelity.operators import (
     resize,
     sampling_mask,
 )
+from napari_fidelity.operators._foreign import ForeignOperator
 from napari_fidelity.stopping import Budget, HeldOut
 
 HALF = Downsample(scale=2)
@@ -259,6 +260,12 @@ def test_what_does_not_downsample(operator: Any) -> None:
     y = operator.A(star(32))
     with pytest.raises(OperatorError, match=r"does not reduce it.*gaussian_blur:sigma=1.6 \+ downsample.*RED"):
         next(zssr().steps(y, operator))
+
+
+def test_a_foreign_operator_is_called_by_its_name() -> None:
+    operator: Any = ForeignOperator("mine", Identity())
+    with pytest.raises(OperatorError, match=r"does not reduce it.*found: mine"):
+        next(zssr().steps(star(32), operator))
 
 
 @pytest.mark.parametrize(("shape", "scale"), [((15, 40), 2), ((40, 12), 3), ((20, 20), 7)])

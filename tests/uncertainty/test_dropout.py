@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from napari_fidelity.core.errors import ArchitectureError, DivergedError, OptionError, ShapeError
 from napari_fidelity.core.step import drain
 from napari_fidelity.methods import DIP, Apply, FineTune, Project
+from napari_fidelity.networks import dropout as places
 from napari_fidelity.operators import Compose, Downsample, GaussianBlur
 from napari_fidelity.stopping import Budget
 from napari_fidelity.uncertainty._moments import Moments
@@ -227,22 +228,36 @@ def test_the_tuned_network_makes_the_last_iterations_image(
     assert not any(p.requires_grad or p.grad is not None for p in result.network.parameters())
 
 
-def test_where_memory_runs_out_it_goes_on_in_tiles(model: nn.Module, scene: Scene, caplog: Any) -> None:
-    class Hungry(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
+class Hungry(nn.Module):
+    """A network for whose inputs above some size there is no memory; copies share the limit."""
 
-        def forward(self, y: torch.Tensor) -> torch.Tensor:
-            if max(y.shape[2:]) > 66:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            output: torch.Tensor = self.inner(y)
-            return output
+    most: ClassVar[list[int]] = []
 
-    y = torch.from_numpy(scene(1, 75, 61)[None])
-    for of in (Apply(), TUNE):
-        caplog.clear()
-        result = run(quick(of=of), y, Hungry().eval())
-        assert "memory ran out" in caplog.text
-        assert result.image.shape == (1, 1, 150, 122)
-        assert 0 < result.image.mean() < 0.1
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        if max(y.shape[2:]) > self.most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        output: torch.Tensor = self.inner(y)
+        return output
+
+
+@pytest.mark.parametrize("of", [Apply(), TUNE], ids=lambda method: method.kind)
+@pytest.mark.parametrize("when", ["at once", "in a pass"])
+def test_where_memory_runs_out_it_goes_on_in_tiles(
+    when: str, of: Any, model: nn.Module, scene: Scene, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def begins(*given: Any) -> Any:
+        Hungry.most[:] = [66]
+        return dropout(*given)
+
+    dropout = places.dropout
+    Hungry.most[:] = [66 if when == "at once" else 10_000]
+    monkeypatch.setattr(places, "dropout", begins)
+    result = run(quick(of=of, p=0.3), torch.from_numpy(scene(1, 75, 61)[None]), Hungry(model).eval())
+    assert "memory ran out" in caplog.text
+    assert "looks at the whole image at once" not in caplog.text  # the margin is that of the network alone
+    assert result.image.shape == (1, 1, 150, 122)
+    assert float(result.image.mean()) > 0

@@ -83,8 +83,10 @@ def test_every_file_that_loads_can_be_chosen(
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *args: (asked.append(args[3]), ("", ""))[1])
     pick()._ask_for_file()
     for suffix in SUFFIXES:
-        assert is_model(f"net{suffix}")
+        assert is_model(f"net{suffix}" if suffix != ".yaml" else "rdf.yaml")
         assert f"*{suffix}" in asked[0]
+    assert is_model("net.rdf.yaml")
+    assert not is_model("environment.yaml")
 
 
 def test_thousands_of_files_make_no_endless_list(tmp_path: Path) -> None:

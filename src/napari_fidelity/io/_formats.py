@@ -68,6 +68,11 @@ def loader_of(path: Path, content: bytes) -> Loader:
     return load
 
 
+def may_be_model(name: str) -> bool:
+    """Tell whether a file that lies in a folder may be a model; of ``.yaml``, only what describes a package."""
+    return name.endswith(DESCRIPTIONS if name.endswith(".yaml") else SUFFIXES)
+
+
 def check_suffix(path: Path) -> None:
     """Refuse what cannot be a model by its name.
 

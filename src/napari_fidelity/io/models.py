@@ -16,7 +16,7 @@ from napari_fidelity.core.lazy import torch
 from napari_fidelity.io import _weights
 from napari_fidelity.io._atomic import atomic_write, check_output
 from napari_fidelity.io._card import KEY, card_text, read_card
-from napari_fidelity.io._formats import SUFFIXES, check_suffix, loader_of
+from napari_fidelity.io._formats import check_suffix, loader_of, may_be_model
 from napari_fidelity.networks.registered import registered_infos, registered_network
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def list_models() -> list[ModelInfo]:
 
 def is_model_file(path: Path) -> bool:
     """Tell by its name whether a file may be a model that can be loaded."""
-    return path.suffix in SUFFIXES and path.is_file()
+    return may_be_model(path.name) and path.is_file()
 
 
 def load_model(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from napari_fidelity.core.errors import OperatorError, OptionError
 from napari_fidelity.methods._start import pictures
+from napari_fidelity.operators._foreign import name_of
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.operators.identity import Identity
@@ -56,7 +57,7 @@ def enlargement(operator: LinearOperator, y: torch.Tensor, shape: tuple[int, ...
     if not pictures(operator) or shape[1] != y.shape[1] or max(rows, columns) < _ENLARGES:
         raise OperatorError(
             "ZSSR learns from the measurement's own reduced copies, and this operator does not reduce it",
-            found=getattr(operator, "kind", type(operator).__name__),
+            found=getattr(operator, "kind", name_of(operator)),
             do="Add the downsampling, as in 'gaussian_blur:sigma=1.6 + downsample:scale=2', or choose RED, DIP or "
             "DeepRED, which take every operator",
         )
@@ -76,7 +77,7 @@ def planned(options: ZSSR, operator: LinearOperator, scale: tuple[float, float])
         if options.gradual == "published":
             raise OptionError(
                 "The published sizes are for downsampling alone: a blur belongs to one size",
-                found=getattr(operator, "kind", type(operator).__name__),
+                found=getattr(operator, "kind", name_of(operator)),
                 do="Set gradual to none or doubling",
             )
         return [Size(operator, scale)]

@@ -9,7 +9,7 @@ from napari_fidelity.core.device import is_out_of_memory
 from napari_fidelity.core.errors import ArchitectureError, FidelityError, OperatorError
 from napari_fidelity.core.foreign_code import no_exit
 from napari_fidelity.core.lazy import torch
-from napari_fidelity.operators._foreign import check_made
+from napari_fidelity.operators._foreign import check_made, name_of
 from napari_fidelity.operators.base import Operator
 from napari_fidelity.operators.compose import Compose
 from napari_fidelity.operators.identity import Identity
@@ -46,7 +46,7 @@ def adjoint(operator: LinearOperator, r: torch.Tensor, image_shape: Sequence[int
     if isinstance(operator, Operator):
         return operator.A_adjoint(r, image_shape)
     x = operator.A_adjoint(r.clone())  # it may work in place
-    check_made(type(operator).__name__, x, r)
+    check_made(name_of(operator), x, r)
     return x
 
 
@@ -73,7 +73,7 @@ def apply_to_features(operator: LinearOperator, z: torch.Tensor, n_channels: int
     seen = call_operator(operator, copies)
     if not torch.allclose(seen, seen[:, :1].expand_as(seen), rtol=1e-4, atol=1e-6):
         raise OperatorError(
-            f"{type(operator).__name__} does not treat all channels alike, which the closed-form last layer needs",
+            f"{name_of(operator)} does not treat all channels alike, which the closed-form last layer needs",
             do="Set last_layer to 'descend'",
         )
     return seen[:, 0].reshape(*z.shape[:2], *seen.shape[2:])
@@ -121,7 +121,7 @@ def call_operator(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def _named(kind: type[FidelityError], thing: object, image: torch.Tensor) -> Iterator[None]:
     """Give what somebody else's code throws at an image a name; running out of memory has one."""
-    name = type(thing).__name__
+    name = name_of(thing)
     try:
         with no_exit(kind, name):
             yield

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_fidelity.core.errors import DivergedError, NonFiniteError, OperatorError, OptionError, ShapeError
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.methods.calls import call_operator
-from napari_fidelity.operators._foreign import check_made
+from napari_fidelity.operators._foreign import check_made, name_of
 
 if TYPE_CHECKING:
     from napari_fidelity.methods.base import LinearOperator
@@ -69,10 +69,10 @@ def check_fit(operator: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> tor
     """
     given = x.clone()
     prediction = call_operator(operator, given)
-    check_made(type(operator).__name__, prediction, x)
+    check_made(name_of(operator), prediction, x)
     if not torch.equal(given, x) and bool(x.isfinite().all()):
         raise OperatorError(
-            f"The A of {type(operator).__name__} changes the image that it is given",
+            f"The A of {name_of(operator)} changes the image that it is given",
             do="Let it work on a copy: A(x.clone())",
         )
     if prediction.shape != y.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ from napari_fidelity.methods.last_layer import run_network
 from napari_fidelity.methods.views import from_view, to_view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from napari_fidelity.core.step import Result
     from napari_fidelity.methods._network_input import NetworkInput
     from napari_fidelity.methods._tiling import Tiling
@@ -61,6 +65,8 @@ class TunedNetwork(nn.Module):
         self.network = network.requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
         self.change, self.view, self.precision, self.tiling = change, view, precision, tiling
+        self.within: Callable[[], AbstractContextManager[object]] = nullcontext
+        """What the network is run in, tile by tile: something that changes it meanwhile."""
         self._last = [last]  # in a list: it is a part of the network already
         self._given = replace(given, run=self.image)
         self._seen = seen
@@ -79,7 +85,7 @@ class TunedNetwork(nn.Module):
         return from_view(tiling.fitting(lambda: in_tiles(self._image, z, tiling.tiles)), self.view)
 
     def _image(self, z: torch.Tensor) -> torch.Tensor:
-        with autocast(self.precision, z.device):
+        with self.within(), autocast(self.precision, z.device):
             run = run_network(self.network, self._last[0], z)
         return run.changed(self.change)
 

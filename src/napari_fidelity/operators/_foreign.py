@@ -102,6 +102,11 @@ class ForeignOperator:
         return found.to(x.dtype)
 
 
+def name_of(operator: object) -> str:
+    """Return what an operator is called in messages: the name that a foreign one was given, or its class."""
+    return operator.name if isinstance(operator, ForeignOperator) else type(operator).__name__
+
+
 def called(name: str, apply: Map, x: torch.Tensor) -> torch.Tensor:
     """Return what somebody else's map makes of a tensor, whatever that is.
 

@@ -2,7 +2,7 @@
 
 The method names are those of deepinv's physics, so that a ``deepinv.physics.LinearPhysics`` can stand wherever
 an operator is expected; what such a foreign operator lacks (shapes, ridge) is supplied by
-:mod:`napari_fidelity.methods.base`.
+:mod:`napari_fidelity.methods.calls`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from napari_fidelity.methods import Apply, FineTune, Project
 from napari_fidelity.methods.apply import ready
 from napari_fidelity.methods.views import commuting_views, from_view, to_view, views_for
 from napari_fidelity.networks.adapters import for_operator, innermost, takes_operator
+from napari_fidelity.operators._foreign import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,7 +119,7 @@ def _enough(views: Sequence[int], task: Task) -> Sequence[int]:
     if len(views) < 2:
         raise OptionError(
             "The image formation model commutes with no flip or turn, so the method cannot be run on views",
-            found=f"{type(task.operator).__name__} on {' × '.join(map(str, task.y.shape[2:]))} pixels",
+            found=f"{name_of(task.operator)} on {' × '.join(map(str, task.y.shape[2:]))} pixels",
             do="Choose an ensemble over seeds, or the bootstrap",
         )
     return views

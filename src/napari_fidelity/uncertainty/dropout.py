@@ -8,6 +8,7 @@ was trained with dropout: the map says how sensitive the network is, it is no ca
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -30,6 +31,7 @@ from napari_fidelity.uncertainty.deviation import INTERVALS, Confidence, Deviati
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from napari_fidelity.methods import AnyMethod
     from napari_fidelity.methods.base import LinearOperator, Network, Steps
@@ -162,14 +164,15 @@ class _Dropped:
 
         self._p = options.p
         self._autocast = autocast(options.precision, y.device)
+        self._context: Callable[[], AbstractContextManager[object]] = nullcontext
         if isinstance(network, TunedNetwork):  # made for this run alone
-            network.precision = options.precision
+            network.precision, network.within = options.precision, self._within
             self._network: Callable[[torch.Tensor], torch.Tensor] = network.image
             self._shown = network.shown(y)
         else:
             network = private_copy(network, y.device)
             network = in_channels_last(network) if y.ndim == 4 else network  # the faster layout
-            self._network, self._shown = _in_tiles(options.of, network, y), y
+            self._network, self._shown = _in_tiles(options.of, network, y, self._within), y
         if y.ndim == 4:
             self._shown = self._shown.contiguous(memory_format=torch.channels_last)
         self._places = places_of(network, options.place, self._plain)
@@ -182,6 +185,10 @@ class _Dropped:
             ridge = ridge_for(self.image, y, operator, **known, rng=seed)
             self._finish = lambda image: project(image, y, operator, **known, ridge=ridge)
 
+    def _within(self) -> AbstractContextManager[object]:
+        """Return what the network is run in; tile by tile, as tiles themselves are found without dropout."""
+        return self._context()
+
     def _plain(self) -> torch.Tensor:
         with self._autocast:
             image = self._network(self._shown)
@@ -191,18 +198,27 @@ class _Dropped:
         """Return the image of one pass."""
         from napari_fidelity.networks.dropout import dropout
 
-        with dropout(self._places, self._p, rng):
+        self._context = partial(dropout, self._places, self._p, rng)
+        try:
             image = self._plain()
+        finally:
+            self._context = nullcontext
         return self._finish(image)
 
 
 def _in_tiles(
-    method: AnyMethod, network: torch.nn.Module, y: torch.Tensor
+    method: AnyMethod,
+    network: torch.nn.Module,
+    y: torch.Tensor,
+    within: Callable[[], AbstractContextManager[object]],
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return how a network is run as it was trained: in tiles where the judged method or memory asks for them."""
     from napari_fidelity.methods._tiles import in_tiles
 
-    run = partial(call_network, network)
+    def run(z: torch.Tensor) -> torch.Tensor:
+        with within():
+            return call_network(network, z)
+
     if y.ndim != 4:
         return run
     alone = method if isinstance(method, Apply | Project) else Apply()

@@ -21,6 +21,7 @@ from napari_fidelity.methods.calls import call_operator
 from napari_fidelity.methods.checks import check_measurement
 from napari_fidelity.methods.scores import known_variance
 from napari_fidelity.metrics.frc import FIXED, FRC, checkerboard, frc, split_counts, split_gaussian
+from napari_fidelity.operators._foreign import name_of
 from napari_fidelity.operators.noise import PoissonNoise
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def restored_frc(
     if not pictures(operator):
         raise OperatorError(
             "A Fourier ring correlation needs a measurement that is a picture of the image",
-            found=type(operator).__name__,
+            found=name_of(operator),
             do="Split the data before the reconstruction, and correlate the two reconstructions",
         )
     y, weights = check_measurement(y, weights)

@@ -63,9 +63,9 @@ def still_there(files: Iterable[Path], told: Told) -> Listing:
 
 def is_model(name: str) -> bool:
     """Return whether a network may be loaded from a file of this name."""
-    from napari_fidelity.io._formats import SUFFIXES
+    from napari_fidelity.io._formats import may_be_model
 
-    return name.endswith(SUFFIXES) and not name.startswith(".")
+    return may_be_model(name) and not name.startswith(".")
 
 
 def _is_file(path: Path) -> bool:
