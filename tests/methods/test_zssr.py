@@ -15,7 +15,7 @@ from napari_fidelity.methods._start import starting_image
 from napari_fidelity.methods._zssr_gallery import Gallery, _planned
 from napari_fidelity.methods._zssr_pairs import Making, Source
 from napari_fidelity.methods._zssr_run import Run
-from napari_fidelity.methods._zssr_sizes import sizes_on_the_way
+from napari_fidelity.methods._zssr_sizes import factors_of, sizes_on_the_way
 from napari_fidelity.methods._zssr_training import Training
 from napari_fidelity.methods._zssr_warped import Warped
 from napari_fidelity.methods.views import VIEWS, to_view
@@ -127,7 +127,7 @@ def test_every_operator_that_downsamples(make: Any, operator: Any, channels: int
     y = operator.A(x)
     result = run(make(), y, operator)
     assert result.image.shape == (1, channels, *operator.image_shape(y.shape[2:]))
-    sizes = 2 if operator == Downsample(scale=4) and make is zssr else 1
+    sizes = 2 if operator in (Downsample(scale=3), Downsample(scale=4)) and make is zssr else 1
     assert len(result.history) == 3 * sizes
     assert torch.isfinite(result.image).all()
     unexplained = (operator.A(result.image) - y)[..., 2:-2, 2:-2]
@@ -268,8 +268,8 @@ def test_a_foreign_operator_is_called_by_its_name() -> None:
         next(zssr().steps(star(32), operator))
 
 
-@pytest.mark.parametrize(("shape", "scale"), [((15, 40), 2), ((40, 12), 3), ((20, 20), 7)])
-def test_too_small(shape: tuple[int, int], scale: int) -> None:
+@pytest.mark.parametrize(("shape", "scale"), [((15, 40), 2), ((40, 12), 3), ((20, 20), 6.5)])
+def test_too_small(shape: tuple[int, int], scale: float) -> None:
     for make in (zssr, published):
         with pytest.raises(ShapeError, match=r"too small to learn from.*at least 16 pixels.*RED"):
             next(make().steps(torch.rand(1, 1, *shape), Downsample(scale=scale)))
@@ -315,9 +315,17 @@ def test_the_six_sizes_of_the_gradual_way() -> None:
     assert sizes_on_the_way((1, 2)) == [(1, 1.5), (1, 2)]
 
 
-def test_larger_scales_by_doubling() -> None:
+def test_the_factors_of_larger_scales() -> None:
+    for scale, factors in {2: [2], 3: [2, 1.5], 4: [2, 2], 5: [2, 2, 1.25], 6: [2, 2, 1.5], 64: [2] * 6}.items():
+        assert factors_of((scale, scale)) == factors
+    assert factors_of((63, 63)) == [*[2] * 5, 63 / 32]
+    assert factors_of((2.5, 2.5)) == factors_of((2, 4)) == []
+
+
+@pytest.mark.parametrize("scale", [3, 4])
+def test_larger_scales_by_doubling(scale: int) -> None:
     x = star(96)
-    operator = Downsample(scale=4)
+    operator = Downsample(scale=scale)
     y = operator.A(x)
     result = run(LEARNED.replace(iterations=6), y, operator)
     assert len(result.history) == 12

@@ -83,9 +83,10 @@ def planned(options: ZSSR, operator: LinearOperator, scale: tuple[float, float])
         return [Size(operator, scale)]
     if options.gradual == "published":
         return [Size(Downsample(scale=on_the_way), on_the_way) for on_the_way in sizes_on_the_way(scale)]
-    doublings = doublings_of(scale) if options.gradual == "doubling" else 0
-    half = Size(Downsample(scale=2), (2.0, 2.0), doubles=True)
-    return [half] * doublings if doublings > 1 else [Size(operator, scale)]
+    factors = factors_of(scale) if options.gradual == "doubling" else []
+    if len(factors) < 2:
+        return [Size(operator, scale)]
+    return [Size(Downsample(scale=factor), (factor, factor), doubles=True) for factor in factors]
 
 
 def fold_of(options: ZSSR, scale: Sequence[float]) -> tuple[int, int]:
@@ -115,7 +116,11 @@ def sizes_on_the_way(scale: tuple[float, float]) -> list[tuple[float, float]]:
     return [size for size in dict.fromkeys(way) if max(size) > 1]
 
 
-def doublings_of(scale: tuple[float, float]) -> int:
-    """Return how many doublings make a scale, 0 if none do."""
-    doublings = round(math.log2(scale[0]))
-    return doublings if scale[0] == scale[1] == 2**doublings else 0
+def factors_of(scale: tuple[float, float]) -> list[float]:
+    """Return doublings, and a smaller step in the end, that make a whole scale; nothing for others."""
+    rows, columns = scale
+    if rows != columns or not float(rows).is_integer():
+        return []
+    doublings = int(math.log2(rows))
+    rest = rows / 2**doublings
+    return [2.0] * doublings + ([rest] if rest > 1 else [])

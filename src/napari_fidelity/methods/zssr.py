@@ -46,7 +46,7 @@ class ZSSR(Method):
     - Fathers and sons are made once, in several sizes and in every position relative to the sampling grid, whole,
       so that no crop has a border of its own.
     - Fathers are the closed-form solution on the measurement's grid: a father plays the image, and must be as
-      sharp as images are. ×4 and ×8 are made by doubling.
+      sharp as images are. Larger whole scales are made by doubling: ×4 is ×2 and ×2, ×3 is ×2 and ×1.5.
     - The learning rate falls by a half cosine over a fixed number of steps, and the weights are averaged: there is
       nothing to stop. The published rule waits for plateaus.
 
@@ -118,8 +118,9 @@ class ZSSR(Method):
     back_projections: int = Field(10, ge=0, le=1000, description="How often back_projection adds the residual.")
     gradual: Literal["none", "doubling", "published"] = Field(
         "doubling",
-        description="Enlarge in one step; ×4 and ×8 by doubling, each result being what the next step learns "
-        "from; or in the published sizes, each result being one more father. With a blur, always in one step.",
+        description="Enlarge in one step; larger whole scales by doubling, and a smaller step in the end (×3: ×2, "
+        "×1.5), each result being what the next step learns from; or in the published sizes, each result being "
+        "one more father. With a blur, always in one step.",
     )
     clip: bool = Field(False, description="Keep images within [0, 1] of the scaled intensities.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
