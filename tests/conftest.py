@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +98,16 @@ def registrations_end() -> Iterator[None]:
             registry.clear()
             for name, thing in things.items():
                 registry.add(name, thing)
+
+
+@pytest.fixture(autouse=True)
+def _logging_ends() -> Iterator[None]:
+    """A command sets how much is logged: what a test runs does not silence the next one."""
+    logger = logging.getLogger("napari_fidelity")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture

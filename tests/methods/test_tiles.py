@@ -259,7 +259,7 @@ def test_what_cannot_be_tiled_is_run_at_once(y: torch.Tensor, network: MakeNetwo
 def test_an_operator_that_needs_the_whole_moves_all_layers(
     y: torch.Tensor, network: MakeNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "napari_fidelity")
     A = Compose(operators=(GaussianBlur(sigma=1.0, border="circular"), Downsample(scale=2)))
     result = tuned(EXACT.replace(tile=TILED), y, A, network())
     assert "all layers move by steps" in caplog.text
