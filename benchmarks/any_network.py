@@ -33,7 +33,7 @@ SCALE = 2
 STAGES = ("network", "projection", "fine-tuned", "fine-tuned + projection")
 NOTE = (
     "The demo's measurement: a 256 × 256 part of a photograph, blurred by a Gaussian of 1.6 px and downsampled "
-    "by 2. PSNR in dB on Y; residual: root mean square of A x − y in gray levels of 255; s: wall-clock seconds "
+    "by 2. PSNR in dB on Y; residual: root mean square of A x − y in gray levels of 255; s: seconds "
     "of fine-tuning with projection. Dock: largest difference between the layer that the "
     "Correct dock makes and the file that the command line writes, in gray levels of 255 (they may compute on "
     "different numbers of threads, on which the rounding depends)."
