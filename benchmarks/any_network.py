@@ -220,7 +220,7 @@ def main() -> int:
         for row in rows
     ]
     note = f"{NOTE} Bicubic enlargement: {bicubic():.2f} dB."
-    publish(args.out / "any_network.md", "Any network", [note, table(rows), verdicts(gains)])
+    publish(args.out / "any_network.md", "Any network", [note, table(rows), verdicts(gains)], wall=True)
     return 0 if all(good for _, good in gains) else 1
 
 

@@ -186,8 +186,8 @@ def main() -> int:
         "Large images",
         [
             f"Fine-tuning with edsr-s-x2, ×{SCALE}, the tile chosen for {args.limit:g} GB; peak resident memory "
-            "of the process, seconds of the run; seconds per megapixel of the measurement and iteration are those of "
-            "three iterations, one size after the other.",
+            "of the process, seconds of the run; seconds per megapixel of the measurement and iteration are "
+            "those of three iterations, one size after the other.",
             markdown(["measurement", "tile", "iterations", "peak GB", "seconds", "s/MP/iteration"], table),
             f"512² in tiles of {args.tiled} against untiled:",
             markdown(head, beside),
