@@ -491,6 +491,15 @@ def test_last_convolutions_of_every_kind(last: nn.Conv2d, x: torch.Tensor) -> No
         assert psnr(result.image, x) > psnr(model(x), x)
 
 
+@pytest.mark.parametrize("between", [(), (GaussianBlur(sigma=0.7),)], ids=["alone", "with a blur"])
+def test_several_downsamplings_are_one(between: tuple[Any, ...], x: torch.Tensor, network: MakeNetwork) -> None:
+    operator = Compose(operators=(A, *between, A))
+    y = operator.A(x)
+    result = tune(QUICK, y, network(scale=4), operator=operator)
+    assert result.image.shape == x.shape
+    assert float((operator.A(result.image) - y).square().mean()) < 1e-5
+
+
 def no_forward(y: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("size mismatch inside")
 

@@ -194,6 +194,8 @@ def test_a_chosen_iteration_and_snapshots() -> None:
     assert torch.equal(run(zssr(iteration=2), y, HALF).image, whole.image)
     with pytest.raises(OptionError, match="beyond the 3 iterations there can be"):
         zssr(iteration=3, gradual="none")
+    with pytest.raises(OptionError, match=r"no iteration 5 .*3 iterations.*from 0 to 2"):
+        run(zssr(iteration=5), y, HALF)
 
 
 def test_scores() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_fidelity.core.errors import OptionError
 from napari_fidelity.methods._iteration import Iterate, iterate
 from napari_fidelity.methods._network import autocast
 from napari_fidelity.methods._start import filled, image_shape, observed
@@ -81,7 +82,13 @@ class Run:
         options = self.options
         last = options.iterations * len(self.plan) - 1
         if options.iteration is not None:
-            last = min(options.iteration, last)
+            if options.iteration > last:
+                raise OptionError(
+                    f"There is no iteration {options.iteration}",
+                    found=f"{last + 1} iterations, over all sizes on the way",
+                    do=f"Choose one from 0 to {last}",
+                )
+            last = options.iteration
         return iterate(options, self.stop, self._advance, started=self.started, last=last, finish=self._finished)
 
     def _advance(self, index: int) -> Iterate:

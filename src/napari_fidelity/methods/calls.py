@@ -80,11 +80,15 @@ def apply_to_features(operator: LinearOperator, z: torch.Tensor, n_channels: int
 
 
 def trained_part(operator: LinearOperator) -> Operator | None:
-    """Return the downsampling at the end of an image formation model, if there is something before it."""
+    """Return the downsampling at the end of an image formation model, if there is something else before it.
+
+    Of several downsamplings none is the one that the network undoes.
+    """
     if not isinstance(operator, Compose):
         return None
     parts = [part for part in operator.operators if not isinstance(part, Identity)]
-    return parts[-1] if len(parts) > 1 and isinstance(parts[-1], Downsample) else None
+    alone = sum(isinstance(part, Downsample) for part in parts) == 1
+    return parts[-1] if alone and len(parts) > 1 and isinstance(parts[-1], Downsample) else None
 
 
 def generator(rng: int | torch.Generator) -> torch.Generator:

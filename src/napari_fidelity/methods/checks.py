@@ -79,8 +79,8 @@ def check_fit(operator: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> tor
         raise ShapeError(
             "The image formation model turns this image into a measurement of another shape",
             found=f"image {tuple(x.shape)} -> {tuple(prediction.shape)}, measurement {tuple(y.shape)}",
-            do="Check that the model's scale and the operator's scale are the same; some models can be adapted "
-            "to another scale (scale=2, --scale 2)",
+            do="Check that the model's scale and the operator's scale are the same; networks enlarge by whole "
+            "factors, and some can be adapted to another one (scale, --scale)",
         )
     return prediction
 

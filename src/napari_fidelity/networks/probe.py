@@ -168,7 +168,7 @@ def _obstacle(network: nn.Module, y: Tensor) -> str:
     """Return why the network cannot be fine-tuned, or ``""``."""
     parameters = [p for p in network.parameters() if p.is_floating_point()]
     if not parameters:
-        return "it holds no parameters; its weights were frozen into constants"
+        return "it holds no parameters: there is nothing to learn, or its weights were frozen into constants"
     output = _run(network, y)
     if not output.requires_grad:
         return _cut_off(network, y, output)

@@ -270,8 +270,8 @@ class ModelPicker(QWidget):
         about = [f"Trained for {info.trained_for}." if info.trained_for else f"{in_words(info)}."]
         if self._scale and self._scale != info.scale:
             about.append(
-                f"It enlarges ×{info.scale}, the image formation asks for ×{self._scale}: it will be adapted by "
-                "leaving trained layers out, which costs quality, or refused where that is impossible."
+                f"It enlarges ×{info.scale}, the image formation asks for ×{self._scale}: it will be adapted, "
+                "which costs quality where trained layers are left out, or refused where that is impossible."
             )
         if self._denoiser and info.architecture != DENOISER:
             about.append(
