@@ -95,6 +95,9 @@ def test_a_recipe_names_the_model_and_replays(scene: Scene) -> None:
     nf.register_model("my-net", enlarging(0.01), scale=2, n_channels=1)
     with pytest.raises(ModelFileError, match=r"'my-net' is not the one the recipe was made with.*SHA-256"):
         drain(nf.run_recipe(recipe, y))
+    nf.register_model("my-net", nn.Upsample(scale_factor=4), scale=4, n_channels=1)  # nor is one of another scale
+    with pytest.raises(ModelFileError, match=r"'my-net' is not the one the recipe was made with.*SHA-256"):
+        drain(nf.run_recipe(recipe.replace(model=recipe.model.replace(scale=2)), y))
 
 
 def test_a_denoiser_of_ones_own(scene: Scene) -> None:

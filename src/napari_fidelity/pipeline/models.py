@@ -137,7 +137,7 @@ def load_reference(
     ModelFileError
         If the file's hash is not the one the recipe was made with.
     """
-    network = load_model(reference.name, scale=reference.scale, device=device, trust=trust)
+    network = load_model(reference.name, device=device, trust=trust)
     found = network.info.sha256
     if reference.sha256 and found and reference.sha256 != found:
         raise ModelFileError(
@@ -145,4 +145,4 @@ def load_reference(
             found=f"SHA-256 {found[:12]}… instead of {reference.sha256[:12]}…",
             do="Find the original one, or remove 'sha256' from the recipe",
         )
-    return network
+    return network if reference.scale in (None, network.scale) else network.to_scale(reference.scale)
