@@ -92,29 +92,7 @@ class Run:
             options.reads == "as_trained" and not is_bound(self.network),  # it is told the blur, too
         )
         self.shown, first = self.fitting(partial(given.show, y, first))
-        mask = image_mask(options.mask, first)
-        term = split(y, noise, weights, self.stop, self.rng).term(operator, mask)
-        copy = None
-        if options.pairs != 0 and weights is None:
-            copy = self.fitting(partial(given.coarser, self.shown, first.shape[2:]))
-        self.has_copy = copy is not None
-        if stop is None and copy is None and options.average:
-            self.stop = self.stop | Discrepancy()  # nothing else keeps the steps from fitting the noise
-        self.stride = self._stride(first) if options.adaptive else 1.0
-        # The first iteration looks at the same; without gradients it need not run the network again.
-        again = self.shown is y and self.last is not None and start.features is not None
-        self.objective = Objective(
-            options,
-            self.runner,
-            term,
-            self.shown,
-            copy,
-            first,
-            self.sigma2,
-            self.seed,
-            self.views,
-            start if again else None,
-        )
+        self.objective = self._objective(first, start, own_stop=stop is None)
         if self.last is not None and (self._nothing_to_solve or not self._suits_features(first)):
             self.runner.layer = None
         self.made: tuple[Change | None, int] | None = None  # the last iteration's last layer, and its view
@@ -131,6 +109,33 @@ class Run:
         check_finite_output(start.image)
         check_fit(self.operator, start.image, self.y)
         return start
+
+    def _objective(self, first: torch.Tensor, start: Pass, *, own_stop: bool) -> Objective:
+        """Return what is minimised, from the network's output on what it is shown, and its first run."""
+        options = self.options
+        mask = image_mask(options.mask, first)
+        term = split(self.y, self.known["noise"], self.weights, self.stop, self.rng).term(self.operator, mask)
+        copy = None
+        if options.pairs != 0 and self.weights is None:
+            copy = self.fitting(partial(self.given.coarser, self.shown, first.shape[2:]))
+        self.has_copy = copy is not None
+        if own_stop and copy is None and options.average:
+            self.stop = self.stop | Discrepancy()  # nothing else keeps the steps from fitting the noise
+        self.stride = self._stride(first) if options.adaptive else 1.0
+        # The first iteration looks at the same; without gradients it need not run the network again.
+        again = self.shown is self.y and self.last is not None and start.features is not None
+        return Objective(
+            options,
+            self.runner,
+            term,
+            self.shown,
+            copy,
+            first,
+            self.sigma2,
+            self.seed,
+            self.views,
+            start if again else None,
+        )
 
     @property
     def _nothing_to_solve(self) -> bool:

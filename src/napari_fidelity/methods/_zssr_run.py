@@ -122,7 +122,7 @@ class Run:
     def _begin(self) -> None:
         """Begin to learn for the next size."""
         self.size = size = self.plan[len(self.results)]
-        before = self.results[-1] if size.doubles and self.results else None
+        before = self.results[-1] if size.chained and self.results else None
         self.measured = self.source.image if before is None else before.image
         # of a result on the way the noise has been taken
         making = Making(self.options, size.operator, self.noise if before is None else None, size.scale)
@@ -147,8 +147,8 @@ class Run:
         """Keep the image of a size on the way."""
         if not self.last_size:
             image = self._corrected(image, self.size.operator, self.measured)
-        # a doubled image is what the next size is measured from
-        self.results.append(Source(image, None, 1.0 if self.size.doubles else min(self.size.scale)))
+        # in a chain, an image is what the next size is measured from
+        self.results.append(Source(image, None, 1.0 if self.size.chained else min(self.size.scale)))
 
     # -- images -----------------------------------------------------------------------------------------------
 

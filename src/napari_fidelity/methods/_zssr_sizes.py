@@ -34,13 +34,13 @@ class Size(NamedTuple):
         Between an image of this size and what it is made of.
     scale
         Image samples per sample of that, along each axis.
-    doubles
+    chained
         Whether it is made of the size before, not of the measurement.
     """
 
     operator: LinearOperator
     scale: tuple[float, float]
-    doubles: bool = False
+    chained: bool = False
 
 
 def enlargement(operator: LinearOperator, y: torch.Tensor, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -86,7 +86,7 @@ def planned(options: ZSSR, operator: LinearOperator, scale: tuple[float, float])
     factors = factors_of(scale) if options.gradual == "doubling" else []
     if len(factors) < 2:
         return [Size(operator, scale)]
-    return [Size(Downsample(scale=factor), (factor, factor), doubles=True) for factor in factors]
+    return [Size(Downsample(scale=factor), (factor, factor), chained=True) for factor in factors]
 
 
 def fold_of(options: ZSSR, scale: Sequence[float]) -> tuple[int, int]:
