@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import ArchitectureError, FidelityError, OperatorError
-from napari_fidelity.core.foreign_code import no_exit
+from napari_fidelity.core.errors import ArchitectureError, OperatorError
+from napari_fidelity.core.foreign_code import errors_named
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.operators._foreign import check_made, name_of
 from napari_fidelity.operators.base import Operator
@@ -16,7 +14,7 @@ from napari_fidelity.operators.identity import Identity
 from napari_fidelity.operators.resample import Downsample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from napari_fidelity.methods.base import LinearOperator, Network
 
@@ -106,7 +104,7 @@ def in_channels_last(network: torch.nn.Module) -> torch.nn.Module:
 
 def call_network(network: Network, y: torch.Tensor) -> torch.Tensor:
     """Return ``f(y)``; what a network throws at such an image becomes an :class:`ArchitectureError`."""
-    with _named(ArchitectureError, network, y):
+    with errors_named(ArchitectureError, type(network).__name__, f"an image of shape {tuple(y.shape)}"):
         x = network(y)
     if not isinstance(x, torch.Tensor) or x.ndim != y.ndim:
         found = f"shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
@@ -118,21 +116,5 @@ def call_network(network: Network, y: torch.Tensor) -> torch.Tensor:
 
 def call_operator(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
     """Return ``A x``; what a foreign operator throws becomes an :class:`OperatorError`."""
-    with _named(OperatorError, operator, x):
+    with errors_named(OperatorError, name_of(operator), f"an image of shape {tuple(x.shape)}"):
         return operator.A(x)
-
-
-@contextmanager
-def _named(kind: type[FidelityError], thing: object, image: torch.Tensor) -> Iterator[None]:
-    """Give what somebody else's code throws at an image a name; running out of memory has one."""
-    name = name_of(thing)
-    try:
-        with no_exit(kind, name):
-            yield
-    except FidelityError:
-        raise
-    except Exception as error:  # it raises whatever it likes
-        if is_out_of_memory(error):
-            raise
-        found = str(error) or type(error).__name__
-        raise kind(f"{name} cannot be applied to an image of shape {tuple(image.shape)}", found=found) from error

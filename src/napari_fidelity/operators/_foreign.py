@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_fidelity.core.device import is_out_of_memory
-from napari_fidelity.core.errors import FidelityError, OperatorError
-from napari_fidelity.core.foreign_code import no_exit
+from napari_fidelity.core.errors import OperatorError
+from napari_fidelity.core.foreign_code import errors_named
 from napari_fidelity.core.lazy import torch
 from napari_fidelity.operators.base import Grid
 
@@ -117,20 +116,8 @@ def called(name: str, apply: Map, x: torch.Tensor) -> torch.Tensor:
     """
     from napari_fidelity.operators._autograd import own_precision
 
-    try:
-        with own_precision(x), no_exit(OperatorError, f"'{name}'"):
-            return apply(x)
-    except FidelityError:
-        raise
-    except Exception as error:  # somebody else's code: it raises whatever it likes
-        if is_out_of_memory(error):
-            raise
-        said = str(error).partition("\n")[0]
-        usual = isinstance(error, RuntimeError | ValueError | TypeError | AssertionError) and said
-        raise OperatorError(
-            f"'{name}' cannot be applied to a tensor of shape {tuple(x.shape)}",
-            found=said if usual else f"{type(error).__name__}: {said}".rstrip(": "),
-        ) from error
+    with errors_named(OperatorError, f"'{name}'", f"a tensor of shape {tuple(x.shape)}"), own_precision(x):
+        return apply(x)
 
 
 def check_made(name: str, found: object, x: torch.Tensor) -> None:
